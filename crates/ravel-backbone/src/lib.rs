@@ -1,0 +1,1 @@
+//! The shared transformer, its configuration and its state.

@@ -1,0 +1,2 @@
+//! The `ravel` command.
+fn main() {}

@@ -1,0 +1,268 @@
+//! What a generation is made of: a backbone with its state, a head, a sampler and a decoding method.
+
+use std::ops::ControlFlow;
+
+use burn::tensor::{Bool, Int, Tensor};
+
+use crate::{Codes, Layout, Pyramid, Result, Unit};
+
+/// What steers a generation: before the codes, beside them, or within every layer.
+#[derive(Debug, Clone, Default)]
+pub struct Condition {
+    /// Embedded positions that come before the codes, `[batch, n, d_model]`.
+    pub prefix: Option<Tensor<3>>,
+    /// Embedded positions that cross-attention reads, `[batch, m, d_cross]`.
+    pub cross: Option<Tensor<3>>,
+    /// One vector per row that adaptive norms read, `[batch, d_modulation]`.
+    pub modulation: Option<Tensor<2>>,
+}
+
+impl Condition {
+    /// Number of prefix positions.
+    pub fn prefix_len(&self) -> usize {
+        self.prefix.as_ref().map_or(0, |prefix| prefix.dims()[1])
+    }
+
+    /// Stacks two conditions row-wise: first all rows of `self`, then all of `other` (guidance).
+    ///
+    /// # Panics
+    /// If one has a part that the other lacks.
+    pub fn stack(self, other: Self) -> Self {
+        fn join<const D: usize>(a: Option<Tensor<D>>, b: Option<Tensor<D>>) -> Option<Tensor<D>> {
+            match (a, b) {
+                (Some(a), Some(b)) => Some(Tensor::cat(vec![a, b], 0)),
+                (None, None) => None,
+                _ => panic!("batch axis: only one of two stacked conditions has this part"),
+            }
+        }
+        Self {
+            prefix: join(self.prefix, other.prefix),
+            cross: join(self.cross, other.cross),
+            modulation: join(self.modulation, other.modulation),
+        }
+    }
+}
+
+/// Which positions of a step see each other. Every position also sees all that the state holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Attend {
+    /// All positions of the step see each other: a unit, or a text prefix read both ways.
+    Unit,
+    /// Each position sees itself and earlier ones.
+    Causal,
+    /// Runs of positions, lengths given: each sees its own run and earlier ones. A teacher-forced pass
+    /// over a whole layout is the runs of its units.
+    Blocks(Vec<usize>),
+}
+
+impl Attend {
+    /// Run lengths that cover `len` positions.
+    ///
+    /// # Panics
+    /// If given runs do not add up to `len`.
+    pub fn blocks(&self, len: usize) -> Vec<usize> {
+        match self {
+            Self::Unit => vec![len],
+            Self::Causal => vec![1; len],
+            Self::Blocks(blocks) => {
+                assert_eq!(
+                    blocks.iter().sum::<usize>(),
+                    len,
+                    "position axis: runs do not cover the step"
+                );
+                blocks.clone()
+            }
+        }
+    }
+}
+
+/// What the backbone is fed in one step.
+#[derive(Debug, Clone)]
+pub struct StepInput {
+    /// `[batch, n, d_model]`.
+    pub embedded: Tensor<3>,
+    /// Rotary coordinates, `[n, axes]`.
+    pub coords: Tensor<2, Int>,
+    /// Which of the `n` positions see each other.
+    pub attend: Attend,
+}
+
+/// What one layer remembers of earlier positions.
+#[derive(Debug, Clone)]
+pub struct LayerState {
+    /// Rotated keys, `[batch, n_kv_heads, capacity, head_width]`.
+    pub keys: Tensor<4>,
+    /// Values, same shape.
+    pub values: Tensor<4>,
+}
+
+/// What a backbone remembers between steps: keys and values per layer, in room reserved up front.
+///
+/// `layers` is empty until the first step fills it in.
+#[derive(Debug, Clone)]
+pub struct State {
+    /// One entry per layer.
+    pub layers: Vec<LayerState>,
+    /// Keys and values of each layer's cross-attention, projected once: `[batch, heads, m, head_width]`.
+    pub cross: Vec<LayerState>,
+    /// Positions in use, the same in every layer.
+    pub len: usize,
+    /// Positions reserved.
+    pub capacity: usize,
+    /// Rows.
+    pub batch: usize,
+    /// Only the latest `window` positions are kept in sight, if set.
+    pub window: Option<usize>,
+    /// Positions that no query may see (padding of a prompt), `[batch, len]`, if any were ever hidden.
+    pub hidden: Option<Tensor<2, Bool>>,
+}
+
+impl State {
+    /// An empty state with room for `capacity` positions in each of `batch` rows.
+    pub fn new(batch: usize, capacity: usize) -> Self {
+        Self {
+            layers: Vec::new(),
+            cross: Vec::new(),
+            len: 0,
+            capacity,
+            batch,
+            window: None,
+            hidden: None,
+        }
+    }
+
+    /// Forgets all but the first `len` positions. The room stays reserved; what follows overwrites it.
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
+    /// Positions that may still be appended.
+    pub fn room(&self) -> usize {
+        self.capacity - self.len
+    }
+}
+
+/// The shared sequence model: embedded positions in, hidden states out.
+pub trait Backbone: Send {
+    /// `d_model`.
+    fn width(&self) -> usize;
+
+    /// A state with reserved room.
+    fn start(&self, batch: usize, capacity: usize) -> State {
+        State::new(batch, capacity)
+    }
+
+    /// Hidden states of the step's positions; the state grows by as many.
+    ///
+    /// # Shapes
+    /// - `input.embedded`: `[batch, n, d_model]`
+    /// - returns: `[batch, n, d_model]`
+    ///
+    /// # Panics
+    /// If the state has less room than `n`.
+    fn step(&self, input: StepInput, condition: &Condition, state: &mut State) -> Tensor<3>;
+}
+
+/// What is predicted, in which order, and how a hidden state becomes ids. Heads are pure in the codes so
+/// far and know no tokenizer by name; what they need of one is handed in as [`Pyramid`].
+pub trait Head: Send {
+    /// The units of a layout, in order.
+    fn units(&self, want: &Layout) -> Vec<Unit>;
+
+    /// What the backbone reads before the first unit, if the condition has a prefix.
+    fn prefill(&self, condition: &Condition) -> Option<StepInput>;
+
+    /// What the backbone is fed to predict `unit`.
+    ///
+    /// # Shapes
+    /// - `StepInput::embedded`: `[batch, unit.len(), d_model]`
+    fn embed(
+        &self,
+        so_far: &Codes,
+        unit: &Unit,
+        condition: &Condition,
+        pyramid: Option<&dyn Pyramid>,
+    ) -> StepInput;
+
+    /// Ids of the unit from its hidden states.
+    ///
+    /// # Shapes
+    /// - `hidden`: `[batch, unit.len(), d_model]`
+    /// - returns: `[batch, depth, unit.len()]`
+    ///
+    /// # Errors
+    /// [`crate::Error::NotFinite`] if the scores are not numbers.
+    fn choose(
+        &self,
+        hidden: Tensor<3>,
+        unit: &Unit,
+        sampler: &mut dyn Sampler,
+    ) -> Result<Tensor<3, Int>>;
+
+    /// This head as one that can show its scores, where it can.
+    fn scored(&self) -> Option<&dyn Scored> {
+        None
+    }
+}
+
+/// A head whose scores can be asked for, for methods that need probabilities.
+pub trait Scored: Head {
+    /// Unnormalised scores over ids.
+    ///
+    /// # Shapes
+    /// - `hidden`: `[batch, n, d_model]`
+    /// - returns: `[batch, n, codebook_size]`
+    fn logits(&self, hidden: Tensor<3>, unit: &Unit) -> Tensor<3>;
+}
+
+/// Turns scores into ids. Samplers wrap samplers.
+pub trait Sampler {
+    /// One id per position of each row.
+    ///
+    /// # Shapes
+    /// - `logits`: `[batch, n, codebook_size]`
+    /// - returns: `[batch, n]`
+    ///
+    /// # Errors
+    /// [`crate::Error::NotFinite`] if a row holds NaN or no finite score.
+    fn pick(&mut self, logits: Tensor<3>, unit: &Unit) -> Result<Tensor<2, Int>>;
+}
+
+/// A backbone with the head that reads it and, for next-scale heads, the tokenizer's pyramid.
+pub struct Generator<'a> {
+    /// The sequence model.
+    pub backbone: &'a dyn Backbone,
+    /// What is predicted.
+    pub head: &'a dyn Head,
+    /// The tokenizer's coarse-to-fine view, where the head needs one.
+    pub pyramid: Option<&'a dyn Pyramid>,
+}
+
+/// Where a generation begins.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// What steers it.
+    pub condition: Condition,
+    /// Codes that are given; `[batch, depth, 0]` if none.
+    pub prompt: Codes,
+}
+
+/// Called after each unit with all codes so far; may stop the generation.
+pub type Watch<'a> = dyn FnMut(&Unit, &Codes) -> ControlFlow<()> + 'a;
+
+/// A decoding method: the loop over units.
+pub trait Decoding {
+    /// Codes for all units of `want`, or fewer if `watch` stops it (then `layout` is unchanged and
+    /// [`Codes::filled`] is smaller).
+    ///
+    /// # Errors
+    /// What the head or the sampler reports.
+    fn decode(
+        &self,
+        generator: &Generator<'_>,
+        start: Start,
+        want: &Layout,
+        sampler: &mut dyn Sampler,
+        watch: &mut Watch<'_>,
+    ) -> Result<Codes>;
+}

@@ -1,0 +1,23 @@
+//! The words that every part of Ravel shares: signals, codes and their layout, units, conditions,
+//! the traits that parts meet at, and seeds. No model and no file is opened here.
+//!
+//! A *signal* (an image) becomes *codes* through a [`Tokenizer`]; codes are arranged by a [`Layout`]
+//! and filled in [`Unit`] by unit (a token, a scale, a frame). A [`Generator`] pairs a [`Backbone`] with
+//! a [`Head`]; a [`Decoding`] method loops over units and a [`Sampler`] turns scores into ids.
+
+mod codes;
+mod error;
+mod generate;
+mod layout;
+mod seed;
+mod tokenize;
+
+pub use codes::Codes;
+pub use error::{Error, Result};
+pub use generate::{
+    Attend, Backbone, Condition, Decoding, Generator, Head, LayerState, Sampler, Scored, Start,
+    State, StepInput, Watch,
+};
+pub use layout::{Layout, Unit};
+pub use seed::Seed;
+pub use tokenize::{CodeSpec, Images, Pyramid, Tokenizer};

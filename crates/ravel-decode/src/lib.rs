@@ -1,0 +1,1 @@
+//! Decoding methods and samplers: the loop over units, filters of scores and guidance.

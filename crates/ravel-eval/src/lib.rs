@@ -1,0 +1,1 @@
+//! Measures with a pinned protocol: PSNR, SSIM, codebook health, retrieval.

@@ -1,0 +1,1 @@
+//! Heads: next token and next scale.

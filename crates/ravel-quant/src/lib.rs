@@ -1,0 +1,1 @@
+//! Quantizers: vector, residual, finite scalar, lookup-free and multi-scale.

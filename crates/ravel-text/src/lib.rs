@@ -1,0 +1,1 @@
+//! Text in: subword files, training of subwords, special ids.

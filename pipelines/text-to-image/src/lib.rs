@@ -1,0 +1,1 @@
+//! Text to image: request, steps and output.

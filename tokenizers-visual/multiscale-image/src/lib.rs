@@ -1,0 +1,1 @@
+//! Image tokenizer with a coarse-to-fine pyramid of codes.
