@@ -1,1 +1,50 @@
-//! The outside world of signals: pictures in and out, with metadata.
+//! The outside world of signals: pictures in and out, with limits on what is believed and metadata beside the pixels.
+
+mod picture;
+mod read;
+mod sheet;
+mod write;
+
+use std::path::PathBuf;
+
+pub use picture::{Picture, images_from_pictures, pictures_from_images};
+pub use read::{MAX_SIDE, decode_image, read_image, read_png_text};
+pub use sheet::{contact_sheet, grid};
+pub use write::{encode_png, write_new};
+
+/// What is wrong with a picture file, or with writing one.
+#[derive(Debug, thiserror::Error)]
+pub enum MediaError {
+    /// The file cannot be opened, read or written.
+    #[error("{path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The bytes are no picture that is known here, or a broken one.
+    #[error("{path}: not a picture that can be read (PNG, JPEG, WebP or GIF): {reason}")]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What the decoder says.
+        reason: String,
+    },
+    /// A picture without pixels or with too many.
+    #[error("{path}: the picture is {width} x {height} pixels, 1 to {MAX_SIDE} a side are taken")]
+    Size {
+        /// The file.
+        path: PathBuf,
+        /// Its width.
+        width: u32,
+        /// Its height.
+        height: u32,
+    },
+    /// The output is there already.
+    #[error("{path} exists already; name another file or allow it with --force")]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+}

@@ -1,1 +1,47 @@
-//! Checkpoints in and out: safetensors, one report of missing, unused and misshapen tensors, atomic writes.
+//! Checkpoints in and out: safetensors files read with every size checked, laid into a module by parameter path
+//! with one report of everything that does not fit, and written so that a kill leaves the old file or the new one.
+
+mod checkpoint;
+mod module;
+mod write;
+
+pub use checkpoint::Checkpoint;
+pub use module::{load, tensors_of};
+pub use write::{Dtype, atomic_write, save, sha256_hex};
+
+/// What is wrong with a checkpoint or with writing one.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightsError {
+    /// The file cannot be opened, read or written.
+    #[error("{path}: {source}")]
+    File {
+        /// The file.
+        path: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The bytes are no safetensors file, or one that lies about its sizes.
+    #[error("{path}: not a safetensors file that can be trusted: {reason}")]
+    Format {
+        /// The file, or a word for bytes in memory.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Tensors that the module and the file do not share, or that have other shapes: all of them.
+    #[error("{path}: {report}")]
+    Mismatch {
+        /// The file.
+        path: String,
+        /// Missing, unused and misshapen tensors in one line.
+        report: String,
+    },
+    /// A weight that is not a number.
+    #[error("{path}: `{tensor}` holds NaN or infinity")]
+    NotFinite {
+        /// The file.
+        path: String,
+        /// The tensor.
+        tensor: String,
+    },
+}
