@@ -1,2 +1,38 @@
-//! Chores.
-fn main() {}
+//! Chores of the repository: `cargo xtask check` and `cargo xtask data`.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // A command of its own.
+
+mod arrows;
+mod emoji;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about = "Chores of the Ravel repository")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Check that no crate uses one that it must not know.
+    Check,
+    /// Build the default training data: emoji pictures with captions.
+    Data(emoji::Options),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().chore {
+        Chore::Check => arrows::check(),
+        Chore::Data(options) => emoji::build(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
