@@ -1,1 +1,4 @@
-//! Layers used twice or more: norms, rotary positions, attention with growing state, gated feed-forward, convolution blocks.
+//! Layers used twice or more: norms, rotary positions, feed-forward, attention, modulation and
+//! convolution blocks. They know no model, no file and no device but that of their inputs.
+
+pub mod conv;

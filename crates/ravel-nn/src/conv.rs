@@ -1,0 +1,1 @@
+//! Convolution blocks that visual encoders and decoders share.
