@@ -1,0 +1,120 @@
+//! Small grids brought to other sizes, as one product with a fixed matrix: exact, differentiable and quick on a CPU.
+
+use burn::tensor::{Tensor, TensorData};
+
+/// The bicubic kernel's `a` in PyTorch.
+const BICUBIC_A: f64 = -0.75;
+
+/// Each target cell is the mean of the source cells that it covers (PyTorch's `area`, adaptive average pooling).
+///
+/// # Shapes
+/// - `grid`: `[b, c, h, w]`
+/// - returns: `[b, c, height, width]`
+pub fn area_down(grid: Tensor<4>, (height, width): (usize, usize)) -> Tensor<4> {
+    resized(grid, (height, width), area_weights)
+}
+
+/// Bicubic interpolation with `a = -0.75`, cell centres aligned (`align_corners = false`), edges repeated, no antialias.
+///
+/// # Shapes
+/// - `grid`: `[b, c, h, w]`
+/// - returns: `[b, c, height, width]`
+pub fn bicubic_up(grid: Tensor<4>, (height, width): (usize, usize)) -> Tensor<4> {
+    resized(grid, (height, width), bicubic_weights)
+}
+
+/// `weights(from, to)` gives `to` rows of `from` weights for one axis; both axes together are their Kronecker product.
+fn resized(
+    grid: Tensor<4>,
+    (height, width): (usize, usize),
+    weights: fn(usize, usize) -> Vec<Vec<f64>>,
+) -> Tensor<4> {
+    let [batch, channels, from_height, from_width] = grid.dims();
+    if (from_height, from_width) == (height, width) {
+        return grid;
+    }
+    let rows = weights(from_height, height);
+    let columns = weights(from_width, width);
+    let mut product = vec![0f32; from_height * from_width * height * width];
+    for (y, row) in rows.iter().enumerate() {
+        for (x, column) in columns.iter().enumerate() {
+            for (from_y, &down) in row.iter().enumerate() {
+                for (from_x, &across) in column.iter().enumerate() {
+                    let from = from_y * from_width + from_x;
+                    product[from * height * width + y * width + x] = (down * across) as f32;
+                }
+            }
+        }
+    }
+    let shape = [from_height * from_width, height * width];
+    let product = Tensor::from_data(TensorData::new::<f32, _>(product, shape), &grid.device());
+    grid.reshape([batch * channels, from_height * from_width])
+        .matmul(product)
+        .reshape([batch, channels, height, width])
+}
+
+fn area_weights(from: usize, to: usize) -> Vec<Vec<f64>> {
+    (0..to)
+        .map(|at| {
+            let start = at * from / to;
+            let end = ((at + 1) * from).div_ceil(to);
+            let share = 1.0 / (end - start) as f64;
+            (0..from)
+                .map(|source| if (start..end).contains(&source) { share } else { 0.0 })
+                .collect()
+        })
+        .collect()
+}
+
+fn bicubic_weights(from: usize, to: usize) -> Vec<Vec<f64>> {
+    let scale = from as f64 / to as f64;
+    (0..to)
+        .map(|at| {
+            let centre = (at as f64 + 0.5) * scale - 0.5;
+            let base = centre.floor();
+            let share = centre - base;
+            let mut row = vec![0.0; from];
+            for tap in -1..=2i64 {
+                let source = (base as i64 + tap).clamp(0, from as i64 - 1) as usize;
+                row[source] += cubic((share - tap as f64).abs());
+            }
+            row
+        })
+        .collect()
+}
+
+/// Keys' cubic convolution kernel.
+fn cubic(x: f64) -> f64 {
+    let a = BICUBIC_A;
+    if x <= 1.0 {
+        ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
+    } else if x < 2.0 {
+        ((a * x - 5.0 * a) * x + 8.0 * a) * x - 4.0 * a
+    } else {
+        0.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ravel_testkit::{device, values};
+
+    use super::*;
+
+    #[test]
+    fn weights_of_every_cell_add_up_to_one() {
+        for (from, to) in [(8, 3), (8, 8), (5, 4), (3, 8), (1, 6)] {
+            for weights in [area_weights, bicubic_weights] {
+                for row in weights(from, to) {
+                    assert!((row.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_mean_is_a_mean() {
+        let grid = Tensor::from_data([[[[1.0, 3.0], [5.0, 7.0]]]], &device());
+        assert_eq!(values(&area_down(grid, (1, 1))), [4.0]);
+    }
+}
