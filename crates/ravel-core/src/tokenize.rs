@@ -47,6 +47,13 @@ pub trait Tokenizer: Send {
     /// [`crate::Error::Codes`] if the layout or an id does not fit.
     fn decode(&self, codes: &Codes) -> Result<Self::Signal>;
 
+    /// The signal that a part of the codes already shows: what stands where nothing was chosen yet is up to the
+    /// tokenizer.
+    ///
+    /// # Errors
+    /// [`crate::Error::Codes`] if too little is filled to show anything.
+    fn preview(&self, codes: &Codes) -> Result<Self::Signal>;
+
     /// The encoder's continuous output before quantization, the features in which pictures are compared.
     ///
     /// # Shapes

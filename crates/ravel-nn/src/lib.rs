@@ -1,4 +1,5 @@
-//! Layers used twice or more: norms, rotary positions, feed-forward, attention, modulation and
-//! convolution blocks. They know no model, no file and no device but that of their inputs.
+//! Layers used twice or more.
+//!
+//! [`conv`] holds the encoders and decoders of image tokenizers.
 
 pub mod conv;

@@ -3,7 +3,6 @@
 //! van den Oord et al. 2017, appendix A.1. Symbols: `counts` is N, `sums` is m, `decay` is γ. A row that nobody chooses any
 //! more is drawn again from the latents of the batch (Dhariwal et al. 2020, section 3.1: random restart).
 
-use burn::module::Param;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand_core::Rng;
 use ravel_core::Seed;
@@ -230,7 +229,7 @@ mod tests {
         let (mut state, quantizer) = EmaState::start(quantizer(), latents.clone(), Seed::new(1));
         let mut again = EmaState::from_tensors(state.tensors()).unwrap();
         let chosen = quantizer.ids(latents.clone().unsqueeze_dim(0)).squeeze_dim(0);
-        let mut step = |state: &mut EmaState| {
+        let step = |state: &mut EmaState| {
             let group = vec![(latents.clone(), chosen.clone())];
             state.update(&EmaConfig::default(), quantizer.clone(), group, true, Seed::new(5))
         };

@@ -1,1 +1,0 @@
-//! Convolution blocks that visual encoders and decoders share.
