@@ -2,16 +2,16 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use burn::tensor::TensorData;
 use half::{bf16, f16};
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
 
 use crate::WeightsError;
-
-/// Largest header that is believed, as in the safetensors library.
-const MAX_HEADER: u64 = 100_000_000;
+use crate::header::{self, Entry, Header, one_line};
 
 /// Named tensors and string metadata of one file.
 #[derive(Debug, Clone)]
@@ -22,25 +22,29 @@ pub struct Checkpoint {
     bytes: Cow<'static, [u8]>,
 }
 
-#[derive(Debug, Clone)]
-struct Entry {
-    dtype: Dtype,
-    shape: Vec<usize>,
-    start: usize,
-    end: usize,
-}
-
 impl Checkpoint {
-    /// Reads a file.
+    /// Reads a file. Its header must fit the file's size before the rest is read.
     ///
     /// # Errors
     /// [`WeightsError::File`] or [`WeightsError::Format`].
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
         let shown = path.display().to_string();
-        let bytes = std::fs::read(path).map_err(|source| WeightsError::File {
+        let failed = |source| WeightsError::File {
             path: shown.clone(),
             source,
-        })?;
+        };
+        let mut file = File::open(path).map_err(failed)?;
+        let size = file.metadata().map_err(failed)?.len();
+        let mut bytes = Vec::new();
+        let mut read = |bytes: &mut Vec<u8>, count: u64| {
+            (&mut file).take(count).read_to_end(bytes).map_err(failed)
+        };
+        read(&mut bytes, header::LENGTH_BYTES as u64)?;
+        let wrong = |reason| wrong(&shown, reason);
+        let length = header::length(&bytes, size).map_err(wrong)?;
+        read(&mut bytes, length as u64)?;
+        header::parse(&bytes[header::LENGTH_BYTES..], size).map_err(wrong)?;
+        read(&mut bytes, size)?;
         Self::from_bytes(bytes.into(), &shown)
     }
 
@@ -49,43 +53,11 @@ impl Checkpoint {
     /// # Errors
     /// [`WeightsError::Format`] if a length, a shape or an offset does not add up.
     pub fn from_bytes(bytes: Cow<'static, [u8]>, shown: &str) -> Result<Self, WeightsError> {
-        let wrong = |reason: String| WeightsError::Format {
-            path: shown.into(),
-            reason,
-        };
-        let length = bytes
-            .first_chunk::<8>()
-            .map(|length| u64::from_le_bytes(*length))
-            .ok_or_else(|| wrong(format!("{} bytes are too few", bytes.len())))?;
-        let room = bytes.len() as u64 - 8;
-        if length > room || length > MAX_HEADER {
-            return Err(wrong(format!(
-                "it announces a header of {length} bytes and {room} follow (truncated?)"
-            )));
-        }
-        let (data_start, metadata) =
-            SafeTensors::read_metadata(&bytes).map_err(|error| wrong(error.to_string()))?;
-        let data_start = data_start + 8;
-        let entries = metadata
-            .tensors()
-            .into_iter()
-            .map(|(name, info)| {
-                let (start, end) = info.data_offsets;
-                let entry = Entry {
-                    dtype: info.dtype,
-                    shape: info.shape.clone(),
-                    start: data_start + start,
-                    end: data_start + end,
-                };
-                (name, entry)
-            })
-            .collect();
-        let metadata = metadata
-            .metadata()
-            .iter()
-            .flatten()
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect();
+        let size = bytes.len() as u64;
+        let wrong = |reason| wrong(shown, reason);
+        let length = header::length(&bytes, size).map_err(wrong)?;
+        let json = &bytes[header::LENGTH_BYTES..][..length];
+        let Header { entries, metadata } = header::parse(json, size).map_err(wrong)?;
         Ok(Self {
             path: shown.into(),
             metadata,
@@ -155,7 +127,11 @@ impl Checkpoint {
             .filter_map(|(name, entry)| {
                 let rest = name.strip_prefix(prefix)?.strip_prefix('.')?;
                 let whole = matches!(entry.dtype, Dtype::I64 | Dtype::I32 | Dtype::U8);
-                let data = if whole { self.whole(name) } else { self.real(name) };
+                let data = if whole {
+                    self.whole(name)
+                } else {
+                    self.real(name)
+                };
                 Some(data.map(|data| (rest.to_string(), data)))
             })
             .collect()
@@ -164,7 +140,7 @@ impl Checkpoint {
     fn entry(&self, name: &str) -> Result<(&Entry, &[u8]), WeightsError> {
         let entry = self.entries.get(name).ok_or_else(|| WeightsError::Format {
             path: self.path.clone(),
-            reason: format!("no tensor `{name}`"),
+            reason: format!("no tensor `{}`", one_line(name)),
         })?;
         Ok((entry, &self.bytes[entry.start..entry.end]))
     }
@@ -172,8 +148,18 @@ impl Checkpoint {
     fn wrong_type(&self, name: &str, found: Dtype) -> WeightsError {
         WeightsError::Format {
             path: self.path.clone(),
-            reason: format!("`{name}` holds {found:?}, another type is needed"),
+            reason: format!(
+                "`{}` holds {found:?}, another type is needed",
+                one_line(name)
+            ),
         }
+    }
+}
+
+fn wrong(shown: &str, reason: String) -> WeightsError {
+    WeightsError::Format {
+        path: shown.into(),
+        reason,
     }
 }
 

@@ -2,6 +2,7 @@
 //! with one report of everything that does not fit, and written so that a kill leaves the old file or the new one.
 
 mod checkpoint;
+mod header;
 mod module;
 mod write;
 

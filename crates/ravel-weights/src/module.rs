@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData};
 
+use crate::header::one_line;
 use crate::{Checkpoint, WeightsError};
 
 /// Names that one report spells out per kind; the rest are counted.
@@ -72,7 +73,7 @@ pub fn load<M: Module>(
         .names()
         .filter(under)
         .filter(|name| !lay.used.contains(*name))
-        .map(|name| format!("`{name}`"))
+        .map(|name| format!("`{}`", one_line(name)))
         .collect();
     if let Some(error) = lay.broken {
         return Err(error);
@@ -133,7 +134,8 @@ impl Lay<'_> {
         };
         self.used.insert(name.to_string());
         if found != needed {
-            let line = format!("`{name}` is {found:?}, the definition needs {needed:?}");
+            let found = one_line(&format!("{found:?}"));
+            let line = format!("`{name}` is {found}, the definition needs {needed:?}");
             self.report.misshapen.push(line);
             return None;
         }
@@ -173,7 +175,11 @@ impl ModuleMapper for Lay<'_> {
         };
         let device = param.lazy_device();
         param.map(|old| {
-            let plain = if device.is_autodiff() { device.clone().inner() } else { device.clone() };
+            let plain = if device.is_autodiff() {
+                device.clone().inner()
+            } else {
+                device.clone()
+            };
             let new = Tensor::from_data(data, &plain);
             if old.is_autodiff() {
                 Tensor::from_inner(new).set_require_grad(old.is_require_grad())

@@ -41,12 +41,11 @@ pub fn save(
         (name.as_str(), view)
     });
     let metadata: HashMap<String, String> = metadata.clone().into_iter().collect();
-    let bytes = safetensors::serialize(views, Some(metadata)).map_err(|error| {
-        WeightsError::Format {
+    let bytes =
+        safetensors::serialize(views, Some(metadata)).map_err(|error| WeightsError::Format {
             path: path.display().to_string(),
             reason: error.to_string(),
-        }
-    })?;
+        })?;
     atomic_write(path, &bytes)
 }
 
@@ -60,18 +59,30 @@ impl Stored {
     fn new(data: TensorData, dtype: Dtype) -> Self {
         let shape = data.shape().to_vec();
         if matches!(data.dtype(), DType::I64 | DType::I32) {
-            let values = data.convert::<i64>().try_into_vec::<i64>().unwrap_or_default();
+            let values = data
+                .convert::<i64>()
+                .try_into_vec::<i64>()
+                .unwrap_or_default();
             return Self {
                 dtype: safetensors::Dtype::I64,
                 shape,
-                bytes: values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+                bytes: values
+                    .iter()
+                    .flat_map(|value| value.to_le_bytes())
+                    .collect(),
             };
         }
-        let values = data.convert::<f32>().try_into_vec::<f32>().unwrap_or_default();
+        let values = data
+            .convert::<f32>()
+            .try_into_vec::<f32>()
+            .unwrap_or_default();
         let (dtype, bytes) = match dtype {
             Dtype::Keep => (
                 safetensors::Dtype::F32,
-                values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+                values
+                    .iter()
+                    .flat_map(|value| value.to_le_bytes())
+                    .collect(),
             ),
             Dtype::F16 => (
                 safetensors::Dtype::F16,
