@@ -1,1 +1,21 @@
-//! Measures with a pinned protocol: PSNR, SSIM, codebook health, retrieval.
+//! Measures with a pinned protocol: what a tokenizer loses, what a generator knows, and whether a picture is of the
+//! thing that was asked for. Nothing is opened or printed here; tensors and traits come in, numbers go out.
+
+mod generator;
+mod retrieval;
+mod similarity;
+mod tokenizer;
+
+pub use generator::loss_per_token;
+pub use retrieval::{Gallery, RetrievalReport, features};
+pub use similarity::{psnr, ssim};
+pub use tokenizer::{TokenizerReport, tokenizer_report};
+
+/// The tensor's numbers on the host. Waits for the device.
+pub(crate) fn host<const D: usize>(tensor: burn::tensor::Tensor<D>) -> Vec<f32> {
+    tensor
+        .into_data()
+        .convert::<f32>()
+        .try_into_vec()
+        .expect("numbers were converted to f32")
+}

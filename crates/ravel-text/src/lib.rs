@@ -1,1 +1,227 @@
-//! Text in: subword files, training of subwords, special ids.
+//! Text in: subword files, their training on captions, and prompts of a fixed length.
+//!
+//! Subwords are byte-level byte pairs (Sennrich et al. 2016; Radford et al. 2019) through the `tokenizers` library, so any Unicode
+//! text has ids. Text is composed (NFC) and brought to lower case first, by a normalizer that the file carries.
+
+use std::io::Write;
+use std::path::Path;
+
+use tokenizers::models::bpe::{BPE, BpeTrainer};
+use tokenizers::normalizers::{Lowercase, NFC, Sequence as NormalizerSequence};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{AddedToken, TokenizerBuilder, TokenizerImpl};
+
+/// Fills a prompt up to its length.
+pub const PAD: u32 = 0;
+/// Stands for a prompt that says nothing, the unconditional row of guidance.
+pub const EMPTY: u32 = 1;
+/// Closes a prompt.
+pub const END: u32 = 2;
+
+const SPECIALS: [&str; 3] = ["<pad>", "<empty>", "<end>"];
+
+/// Longest prompt in bytes that is looked at.
+pub const MAX_PROMPT_BYTES: usize = 10_000;
+
+/// Ids that single bytes take, beside the special ones.
+const BYTES: usize = 256;
+
+/// What is wrong with a text or a subword file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TextError {
+    /// Nothing but space.
+    #[error("the prompt is empty; say what the picture shows, for example \"a red heart\"")]
+    Empty,
+    /// More subwords than the model reads.
+    #[error("the prompt has {found} subwords, this model reads {limit} at most; shorten it")]
+    TooLong {
+        /// Subwords in the prompt.
+        found: usize,
+        /// Most that fit.
+        limit: usize,
+    },
+    /// More bytes than any model reads.
+    #[error("the prompt has {bytes} bytes, {limit} at most are taken; shorten it")]
+    TooLarge {
+        /// Bytes in the prompt.
+        bytes: usize,
+        /// Most that are looked at.
+        limit: usize,
+    },
+    /// A file that is no subword file.
+    #[error("{path}: not a subword file (tokenizer.json): {reason}")]
+    File {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+type Inner = tokenizers::Tokenizer;
+
+/// A vocabulary of subwords.
+#[derive(Debug, Clone)]
+pub struct Subwords {
+    inner: Inner,
+}
+
+impl Subwords {
+    /// Learns a vocabulary from texts. The same texts in the same order give the same vocabulary.
+    ///
+    /// # Errors
+    /// [`TextError::File`] if the vocabulary is too small to hold all bytes.
+    pub fn train(
+        texts: impl Iterator<Item = String> + Send,
+        vocabulary_size: usize,
+    ) -> Result<Self, TextError> {
+        let wrong = |reason: String| TextError::File {
+            path: "vocabulary".into(),
+            reason,
+        };
+        let least = BYTES + SPECIALS.len();
+        if vocabulary_size < least {
+            return Err(wrong(format!(
+                "{vocabulary_size} ids are asked for, {least} at least are needed"
+            )));
+        }
+        let byte_level = ByteLevel::new(true, true, true);
+        let mut alphabet: Vec<char> = ByteLevel::alphabet().into_iter().collect();
+        alphabet.sort_unstable();
+        let mut trainer = BpeTrainer::builder()
+            .vocab_size(vocabulary_size)
+            .min_frequency(2)
+            .show_progress(false)
+            .initial_alphabet(alphabet.into_iter().collect())
+            .special_tokens(SPECIALS.map(|name| AddedToken::from(name, true)).to_vec())
+            .build();
+        let mut tokenizer: TokenizerImpl<BPE, NormalizerSequence, ByteLevel, ByteLevel, ByteLevel> =
+            TokenizerBuilder::new()
+                .with_model(BPE::default())
+                .with_normalizer(Some(NormalizerSequence::new(vec![NFC.into(), Lowercase.into()])))
+                .with_pre_tokenizer(Some(byte_level))
+                .with_post_processor(Some(byte_level))
+                .with_decoder(Some(byte_level))
+                .build()
+                .map_err(|error| wrong(error.to_string()))?;
+        tokenizer
+            .train(&mut trainer, texts)
+            .map_err(|error| wrong(error.to_string()))?;
+        let json = tokenizer.to_string(false).map_err(|error| wrong(error.to_string()))?;
+        Self::from_bytes(json.as_bytes(), "vocabulary")
+    }
+
+    /// Reads a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// [`TextError::File`].
+    pub fn open(path: &Path) -> Result<Self, TextError> {
+        let shown = path.display().to_string();
+        let bytes = std::fs::read(path).map_err(|error| TextError::File {
+            path: shown.clone(),
+            reason: error.to_string(),
+        })?;
+        Self::from_bytes(&bytes, &shown)
+    }
+
+    /// Reads the bytes of a `tokenizer.json`; `shown` stands for them in messages.
+    ///
+    /// # Errors
+    /// [`TextError::File`].
+    pub fn from_bytes(bytes: &[u8], shown: &str) -> Result<Self, TextError> {
+        let mut inner = Inner::from_bytes(bytes).map_err(|error| TextError::File {
+            path: shown.into(),
+            reason: error.to_string().replace('\n', " "),
+        })?;
+        // What looks like a special id in a prompt is only text.
+        inner.set_encode_special_tokens(true);
+        Ok(Self { inner })
+    }
+
+    /// The vocabulary as a `tokenizer.json`.
+    pub fn to_json(&self) -> String {
+        self.inner.to_string(false).expect("a vocabulary that was read can be written")
+    }
+
+    /// Writes a `tokenizer.json`, whole or not at all.
+    ///
+    /// # Errors
+    /// [`TextError::File`].
+    pub fn save(&self, path: &Path) -> Result<(), TextError> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let write = || -> std::io::Result<()> {
+            let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+            file.write_all(self.to_json().as_bytes())?;
+            file.as_file().sync_all()?;
+            file.persist(path)?;
+            Ok(())
+        };
+        write().map_err(|error| TextError::File {
+            path: path.display().to_string(),
+            reason: error.to_string(),
+        })
+    }
+
+    /// Ids in the vocabulary, special ones included.
+    pub fn vocabulary_size(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    /// The ids of a text, without special ones. Any text has ids.
+    ///
+    /// # Errors
+    /// [`TextError::File`] if the file's rules cannot be applied (a published file may need other parts).
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, TextError> {
+        let encoding = self.inner.encode(text, false).map_err(|error| TextError::File {
+            path: "vocabulary".into(),
+            reason: error.to_string(),
+        })?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The text of ids.
+    ///
+    /// # Errors
+    /// As [`Subwords::encode`].
+    pub fn decode(&self, ids: &[u32]) -> Result<String, TextError> {
+        self.inner.decode(ids, true).map_err(|error| TextError::File {
+            path: "vocabulary".into(),
+            reason: error.to_string(),
+        })
+    }
+
+    /// A prompt of exactly `length` ids: the text, [`END`], then [`PAD`].
+    ///
+    /// # Errors
+    /// [`TextError::Empty`], [`TextError::TooLong`] or [`TextError::TooLarge`].
+    pub fn prompt(&self, text: &str, length: usize) -> Result<Vec<u32>, TextError> {
+        if text.len() > MAX_PROMPT_BYTES {
+            return Err(TextError::TooLarge {
+                bytes: text.len(),
+                limit: MAX_PROMPT_BYTES,
+            });
+        }
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        if text.is_empty() {
+            return Err(TextError::Empty);
+        }
+        let mut ids = self.encode(&text)?;
+        if ids.len() + 1 > length {
+            return Err(TextError::TooLong {
+                found: ids.len(),
+                limit: length.saturating_sub(1),
+            });
+        }
+        ids.push(END);
+        ids.resize(length, PAD);
+        Ok(ids)
+    }
+
+    /// The prompt that says nothing.
+    pub fn empty_prompt(&self, length: usize) -> Vec<u32> {
+        let mut ids = vec![EMPTY, END];
+        ids.resize(length.max(2), PAD);
+        ids.truncate(length);
+        ids
+    }
+}

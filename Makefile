@@ -1,0 +1,38 @@
+# The four things a newcomer needs. Each installs what the system lacks.
+
+CARGO ?= cargo
+RAVEL := target/release/ravel
+
+.PHONY: demo test data bench setup setup-data
+
+## Builds Ravel and makes pictures with the embedded defaults, in ./demo.
+demo: setup
+	$(CARGO) build --release --package ravel-cli
+	mkdir -p demo
+	$(RAVEL) image "a red heart" -o demo/red-heart.png --force
+	$(RAVEL) image "smiling cat face" "flag: Japan" "woman firefighter: dark skin tone" --pipeline emoji-var --grid -o demo/three.png --preview demo/scales --force
+	@echo "pictures are in ./demo"
+
+## Everything that CI checks: format, lints, documentation, arrows, tests.
+test: setup
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --workspace --no-deps
+	$(CARGO) xtask check
+	$(CARGO) test --release --workspace
+
+## Builds the default training data in ./data/emoji.
+data: setup-data
+	$(CARGO) xtask data
+
+## Wall time and memory of the main jobs.
+bench:
+	$(CARGO) build --release --package ravel-cli
+	bash tests/bench.sh
+
+setup:
+	@command -v $(CARGO) >/dev/null || { echo "Rust is needed: https://rustup.rs"; exit 2; }
+	@command -v cc >/dev/null || { sudo=$$(command -v sudo || true); $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends gcc libc6-dev; }
+
+setup-data: setup
+	@test -e /usr/share/fonts/truetype/noto/NotoColorEmoji.ttf -a -e /usr/share/unicode/emoji/emoji-test.txt || { sudo=$$(command -v sudo || true); $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends fonts-noto-color-emoji unicode-data; }
