@@ -32,7 +32,8 @@ impl Picture {
         }
         let scale = (width as f64 / self.width as f64).min(height as f64 / self.height as f64);
         let side = |length: usize| ((length as f64 * scale).round() as usize).max(1);
-        let (inner_width, inner_height) = (side(self.width).min(width), side(self.height).min(height));
+        let (inner_width, inner_height) =
+            (side(self.width).min(width), side(self.height).min(height));
         let small = imageops::resize(
             &self.buffer(),
             inner_width as u32,
@@ -45,7 +46,11 @@ impl Picture {
             height: inner_height,
             rgb: small.into_raw(),
         };
-        out.paste(&small, (width - inner_width) / 2, (height - inner_height) / 2);
+        out.paste(
+            &small,
+            (width - inner_width) / 2,
+            (height - inner_height) / 2,
+        );
         out
     }
 
@@ -127,7 +132,10 @@ mod tests {
             height: 8,
             rgb,
         };
-        let images = images_from_pictures(&[picture.clone(), picture.clone()], &ravel_testkit::device());
+        let images = images_from_pictures(
+            &[picture.clone(), picture.clone()],
+            &ravel_testkit::device(),
+        );
         assert_eq!(pictures_from_images(&images), [picture.clone(), picture]);
     }
 

@@ -40,12 +40,19 @@ fn sheet(
     let (width, height) = (pictures[0].width, pictures[0].height);
     let (cell_width, cell_height) = (width + gap, height + gap + lines * (LETTER + 1));
     let rows = pictures.len().div_ceil(columns);
-    let mut out = Picture::filled(columns * cell_width + gap, rows * cell_height + gap, [255; 3]);
+    let mut out = Picture::filled(
+        columns * cell_width + gap,
+        rows * cell_height + gap,
+        [255; 3],
+    );
     for (at, picture) in pictures.iter().enumerate() {
         let left = gap + (at % columns) * cell_width;
         let top = gap + (at / columns) * cell_height;
         out.paste(picture, left, top);
-        for (line, text) in wrapped(&captions[at], width / LETTER, lines).iter().enumerate() {
+        for (line, text) in wrapped(&captions[at], width / LETTER, lines)
+            .iter()
+            .enumerate()
+        {
             write(&mut out, text, left, top + height + 2 + line * (LETTER + 1));
         }
     }
@@ -75,7 +82,11 @@ fn wrapped(text: &str, letters: usize, lines: usize) -> Vec<String> {
 
 fn write(picture: &mut Picture, text: &str, left: usize, top: usize) {
     for (at, letter) in text.chars().enumerate() {
-        let glyph = if letter.is_ascii() { letter as usize } else { b'?' as usize };
+        let glyph = if letter.is_ascii() {
+            letter as usize
+        } else {
+            b'?' as usize
+        };
         for (row, bits) in BASIC_LEGACY[glyph].iter().enumerate() {
             for column in (0..LETTER).filter(|column| bits >> column & 1 == 1) {
                 let (x, y) = (left + at * LETTER + column, top + row);

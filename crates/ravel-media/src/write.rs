@@ -1,6 +1,6 @@
 //! Writing pictures: the same bytes for the same pixels, never over a file that is there.
 
-use std::io::Write;
+use std::io::{Error, ErrorKind, Write};
 use std::path::Path;
 
 use crate::{MediaError, Picture};
@@ -43,7 +43,7 @@ pub fn write_new(path: &Path, bytes: &[u8], force: bool) -> Result<(), MediaErro
     let mut file = tempfile::Builder::new()
         .prefix(".ravel-")
         .tempfile_in(folder)
-        .map_err(failed)?;
+        .map_err(|error| failed(about_folder(folder, &error)))?;
     file.write_all(bytes).map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
     if force {
@@ -52,9 +52,20 @@ pub fn write_new(path: &Path, bytes: &[u8], force: bool) -> Result<(), MediaErro
     }
     match file.persist_noclobber(path) {
         Ok(_) => Ok(()),
-        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => {
+        Err(error) if error.error.kind() == ErrorKind::AlreadyExists => {
             Err(MediaError::Exists { path: path.into() })
         }
         Err(error) => Err(failed(error.error)),
     }
+}
+
+/// The reason why a folder takes no file, without the name of the temporary one.
+fn about_folder(folder: &Path, error: &Error) -> Error {
+    let folder = folder.display();
+    let text = match error.kind() {
+        ErrorKind::NotFound => format!("there is no folder {folder}"),
+        ErrorKind::NotADirectory => format!("{folder} is not a folder"),
+        kind => format!("the folder {folder} takes no new file: {kind}"),
+    };
+    Error::new(error.kind(), text)
 }
