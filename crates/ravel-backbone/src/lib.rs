@@ -1,1 +1,10 @@
 //! The shared transformer, its configuration and its state.
+//!
+//! [`TransformerConfig`] says which transformer; [`Transformer`] runs whole sequences while training
+//! ([`Transformer::forward`]) and step by step with memory while generating ([`ravel_core::Backbone::step`]).
+
+mod config;
+mod transformer;
+
+pub use config::TransformerConfig;
+pub use transformer::{Block, Transformer};

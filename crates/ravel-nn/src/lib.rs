@@ -1,5 +1,19 @@
-//! Layers used twice or more.
+//! Layers used twice or more. They know no model, no file and no device but that of their inputs.
 //!
-//! [`conv`] holds the encoders and decoders of image tokenizers.
+//! [`Norm`], [`Rotary`], [`Attention`], [`FeedForward`] and [`Modulation`] make transformers; [`conv`] holds the
+//! encoders and decoders of image tokenizers.
 
 pub mod conv;
+pub mod init;
+
+mod attention;
+mod feed_forward;
+mod modulation;
+mod norm;
+mod rotary;
+
+pub use attention::{Attention, AttentionConfig, CrossAttention, QueryKeyNorm, Sight};
+pub use feed_forward::{Activation, FeedForward, FeedForwardConfig};
+pub use modulation::{Branch, FinalModulation, Modulation, activated};
+pub use norm::{Norm, NormConfig, NormKind, rms_normalised, unit_length};
+pub use rotary::{Llama3Scaling, Pairs, Rotary, RotaryConfig, Rotation};

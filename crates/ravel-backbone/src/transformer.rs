@@ -1,0 +1,276 @@
+//! A pre-norm transformer whose variants are configuration.
+//!
+//! Vaswani et al. 2017 with the norm in front (Radford et al. 2019): each block adds attention, then
+//! cross-attention where there is any, then a feed-forward layer. `step` and `forward` run the same code,
+//! with and without memory, so that what is trained is what generates.
+
+use burn::module::{Module, Param};
+use burn::nn::{Dropout, DropoutConfig};
+use burn::tensor::{DType, Device, FloatDType, Tensor};
+use ravel_core::{Backbone, Condition, LayerState, State, StepInput};
+use ravel_nn::{
+    Attention, CrossAttention, FeedForward, FinalModulation, Modulation, Norm, Rotary, Rotation,
+    Sight, activated, init,
+};
+
+use crate::TransformerConfig;
+
+impl TransformerConfig {
+    /// A fresh transformer: weights from N(0, 0.02²), less in front of the sums.
+    ///
+    /// # Panics
+    /// If [`TransformerConfig::validate`] would report an error.
+    pub fn init(&self, device: &Device) -> Transformer {
+        self.validate().expect("a configuration that was checked");
+        let table = |rows| init::normal([rows, self.d_model], init::STD, device);
+        let modulated = |width| FinalModulation::new(width, self.d_model, device);
+        let final_norm = self.final_norm;
+        Transformer {
+            positions: self.learned_positions.map(table),
+            blocks: (0..self.layers).map(|_| self.block(device)).collect(),
+            final_norm: final_norm.then(|| self.norm_config().init(self.d_model, device)),
+            final_modulation: self.modulation.filter(|_| final_norm).map(modulated),
+            rotary: self.rotary.as_ref().map(|r| r.init(self.head_width())),
+            config: self.clone(),
+        }
+    }
+
+    fn block(&self, device: &Device) -> Block {
+        let norm = || self.norm_config().init(self.d_model, device);
+        let attention = self.attention_config();
+        Block {
+            attention_norm: norm(),
+            attention: attention.init(device),
+            cross_norm: self.cross_attention.map(|_| norm()),
+            cross: self
+                .cross_attention
+                .map(|width| attention.init_cross(width, device)),
+            feed_forward_norm: norm(),
+            feed_forward: self.feed_forward_config().init(device),
+            modulation: self
+                .modulation
+                .map(|width| Modulation::new(width, self.d_model, device)),
+            dropout: DropoutConfig::new(self.dropout).init(),
+        }
+    }
+}
+
+/// The shared sequence model.
+#[derive(Module, Debug)]
+pub struct Transformer {
+    /// Learned running positions, `[learned_positions, d_model]`.
+    pub positions: Option<Param<Tensor<2>>>,
+    /// Blocks, first to last.
+    pub blocks: Vec<Block>,
+    /// Norm of the hidden states that leave.
+    pub final_norm: Option<Norm>,
+    /// Gain and bias of that norm, where the condition sets them.
+    pub final_modulation: Option<FinalModulation>,
+    #[module(skip)]
+    rotary: Option<Rotary>,
+    #[module(skip)]
+    config: TransformerConfig,
+}
+
+/// Attention, cross-attention where there is any, feed-forward; each normed first and added after.
+#[derive(Module, Debug)]
+pub struct Block {
+    /// In front of attention.
+    pub attention_norm: Norm,
+    /// Among the positions.
+    pub attention: Attention,
+    /// In front of cross-attention.
+    pub cross_norm: Option<Norm>,
+    /// To what lies beside the sequence.
+    pub cross: Option<CrossAttention>,
+    /// In front of the feed-forward layer.
+    pub feed_forward_norm: Norm,
+    /// Position by position.
+    pub feed_forward: FeedForward,
+    /// Gains, biases and strengths from the condition.
+    pub modulation: Option<Modulation>,
+    dropout: Dropout,
+}
+
+/// What all blocks of a pass share.
+struct Pass {
+    rotation: Option<Rotation>,
+    sight: Sight,
+    modulation: Option<Tensor<2>>,
+}
+
+impl Transformer {
+    /// What it was built from.
+    pub fn config(&self) -> &TransformerConfig {
+        &self.config
+    }
+
+    /// Hidden states of whole sequences, without memory: the pass that trains.
+    ///
+    /// # Shapes
+    /// - `input.embedded`: `[batch, n, d_model]`
+    /// - returns: `[batch, n, d_model]`
+    ///
+    /// # Panics
+    /// If the condition lacks what the configuration reads, or a width differs.
+    pub fn forward(&self, input: StepInput, condition: &Condition) -> Tensor<3> {
+        let pass = self.pass(&input, condition, None);
+        let cross = self.cross_memory(condition);
+        let mut x = self.placed(input.embedded, 0);
+        for (index, block) in self.blocks.iter().enumerate() {
+            (x, _) = block.forward(x, &pass, cross.get(index), None);
+        }
+        self.left(x, &pass)
+    }
+
+    fn pass(&self, input: &StepInput, condition: &Condition, state: Option<&State>) -> Pass {
+        let [_, n, width] = input.embedded.dims();
+        assert_eq!(width, self.config.d_model, "width axis: not d_model");
+        let dtype = input.embedded.dtype();
+        assert_eq!(
+            condition.modulation.is_some(),
+            self.config.modulation.is_some(),
+            "the condition's modulation and the configuration's do not agree"
+        );
+        Pass {
+            rotation: self
+                .rotary
+                .as_ref()
+                .map(|rotary| rotary.rotation(&input.coords, float_dtype(dtype))),
+            sight: Sight::new(
+                &input.attend,
+                n,
+                state.map_or(0, |state| state.len),
+                state.map_or(self.config.window, |state| state.window),
+                state.and_then(|state| state.hidden.as_ref()),
+                dtype,
+                &input.embedded.device(),
+            ),
+            modulation: condition.modulation.clone().map(activated),
+        }
+    }
+
+    /// With the learned embeddings of positions `past..`, where there are any.
+    fn placed(&self, x: Tensor<3>, past: usize) -> Tensor<3> {
+        let Some(positions) = &self.positions else {
+            return x;
+        };
+        let n = x.dims()[1];
+        let known = positions.val();
+        let [rows, _] = known.dims();
+        assert!(
+            past + n <= rows,
+            "position axis: {n} positions after {past} go beyond the {rows} learned ones"
+        );
+        x + known.narrow(0, past, n).unsqueeze()
+    }
+
+    fn cross_memory(&self, condition: &Condition) -> Vec<LayerState> {
+        let layers = self.blocks.iter().filter_map(|block| block.cross.as_ref());
+        layers
+            .map(|cross| {
+                let context = condition.cross.clone();
+                cross.memory(context.expect("a condition with positions to cross-attend to"))
+            })
+            .collect()
+    }
+
+    fn left(&self, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
+        let Some(norm) = &self.final_norm else {
+            return x;
+        };
+        match (&self.final_modulation, &pass.modulation) {
+            (Some(modulation), Some(condition)) => {
+                modulation.forward(norm.forward(x), condition.clone())
+            }
+            _ => norm.forward(x),
+        }
+    }
+}
+
+impl Backbone for Transformer {
+    fn width(&self) -> usize {
+        self.config.d_model
+    }
+
+    fn start(&self, batch: usize, capacity: usize) -> State {
+        let mut state = State::new(batch, capacity);
+        state.window = self.config.window;
+        state
+    }
+
+    fn step(&self, input: StepInput, condition: &Condition, state: &mut State) -> Tensor<3> {
+        let [batch, n, _] = input.embedded.dims();
+        assert_eq!(batch, state.batch, "batch axis: the state has other rows");
+        if state.layers.is_empty() {
+            let room = |block: &Block| block.attention.memory(batch, state.capacity);
+            state.layers = self.blocks.iter().map(room).collect();
+        }
+        if state.cross.is_empty() {
+            state.cross = self.cross_memory(condition);
+        }
+        let pass = self.pass(&input, condition, Some(state));
+        let mut x = self.placed(input.embedded, state.len);
+        // The memory leaves the state while a block writes to it: only what nobody else holds is
+        // written in place.
+        let memories = std::mem::take(&mut state.layers).into_iter();
+        for (index, (block, memory)) in self.blocks.iter().zip(memories).enumerate() {
+            let (next, memory) = block.forward(x, &pass, state.cross.get(index), Some(memory));
+            x = next;
+            state.layers.extend(memory);
+        }
+        state.len += n;
+        self.left(x, &pass)
+    }
+}
+
+impl Block {
+    fn forward(
+        &self,
+        x: Tensor<3>,
+        pass: &Pass,
+        cross_memory: Option<&LayerState>,
+        memory: Option<LayerState>,
+    ) -> (Tensor<3>, Option<LayerState>) {
+        let [to_attention, to_feed_forward] = match (&self.modulation, &pass.modulation) {
+            (Some(modulation), Some(condition)) => {
+                modulation.forward(condition.clone()).map(Some)
+            }
+            _ => [None, None],
+        };
+        let enter = |x: Tensor<3>, branch: &Option<ravel_nn::Branch>| match branch {
+            Some(branch) => branch.enter(x),
+            None => x,
+        };
+        let leave = |x: Tensor<3>, branch: &Option<ravel_nn::Branch>| match branch {
+            Some(branch) => branch.leave(x),
+            None => x,
+        };
+
+        let inner = enter(self.attention_norm.forward(x.clone()), &to_attention);
+        let (inner, memory) =
+            self.attention
+                .forward(inner, pass.rotation.as_ref(), &pass.sight, memory);
+        let mut x = x + self.dropout.forward(leave(inner, &to_attention));
+
+        if let (Some(norm), Some(cross), Some(beside)) =
+            (&self.cross_norm, &self.cross, cross_memory)
+        {
+            let inner = cross.forward(norm.forward(x.clone()), beside);
+            x = x + self.dropout.forward(inner);
+        }
+
+        let inner = enter(self.feed_forward_norm.forward(x.clone()), &to_feed_forward);
+        let inner = leave(self.feed_forward.forward(inner), &to_feed_forward);
+        (x + self.dropout.forward(inner), memory)
+    }
+}
+
+fn float_dtype(dtype: DType) -> FloatDType {
+    match dtype {
+        DType::F16 => FloatDType::F16,
+        DType::BF16 => FloatDType::BF16,
+        DType::F64 => FloatDType::F64,
+        _ => FloatDType::F32,
+    }
+}

@@ -1,0 +1,315 @@
+//! Rotary positions on one, two or three axes.
+//!
+//! Su et al. 2021, section 3.4. Each pair of a head's numbers is turned by an angle, its position times a
+//! frequency, so that products of queries and keys depend on differences of positions only. With several
+//! axes the pairs are shared out: the first pairs turn with the first axis, and so on.
+//! An axis with `p` pairs has the frequencies `base^(-i/p)`, `i` in `0..p`.
+
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Which two numbers of a head turn together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pairs {
+    /// Number `i` with number `i + head_width / 2` (LLaMA as the hub has it, GPT-NeoX). Fewer copies.
+    #[default]
+    HalfSplit,
+    /// Number `2 i` with number `2 i + 1` (LLaMA as Meta has it, LlamaGen).
+    Interleaved,
+}
+
+/// How LLaMA 3.1 stretches low frequencies to longer texts.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Llama3Scaling {
+    /// By how much the lowest frequencies are divided.
+    pub factor: f64,
+    /// Waves longer than `original_positions / low_frequency_factor` are divided in full.
+    pub low_frequency_factor: f64,
+    /// Waves shorter than `original_positions / high_frequency_factor` are kept.
+    pub high_frequency_factor: f64,
+    /// Positions of the model before it was stretched.
+    pub original_positions: f64,
+}
+
+/// What fixes the rotation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct RotaryConfig {
+    /// Numbers that make a position: 1 (running), 2 (row, column) or 3 (scale or frame, row, column).
+    pub axes: usize,
+    /// The slowest wave turns `base` times slower than the fastest, about.
+    pub base: f64,
+    /// Which two numbers turn together.
+    pub pairs: Pairs,
+    /// Pairs given to each axis. Equal shares if unset; what does not divide goes to the last axes.
+    pub split: Option<Vec<usize>>,
+    /// Positions with a negative coordinate get queries and keys of zero (LlamaGen's condition).
+    pub mute_negative: bool,
+    /// LLaMA 3.1's stretch.
+    pub scaling: Option<Llama3Scaling>,
+}
+
+impl Default for RotaryConfig {
+    fn default() -> Self {
+        Self {
+            axes: 1,
+            base: 10_000.0,
+            pairs: Pairs::HalfSplit,
+            split: None,
+            mute_negative: false,
+            scaling: None,
+        }
+    }
+}
+
+impl RotaryConfig {
+    /// Pairs of each axis for heads of this width, or `None` if they cannot be shared out.
+    pub fn shares(&self, head_width: usize) -> Option<Vec<usize>> {
+        let pairs = head_width / 2;
+        if !head_width.is_multiple_of(2) || !(1..=3).contains(&self.axes) || pairs < self.axes {
+            return None;
+        }
+        match &self.split {
+            Some(split) => (split.len() == self.axes
+                && split.iter().all(|&share| (1..=pairs).contains(&share))
+                && split.iter().sum::<usize>() == pairs)
+                .then(|| split.clone()),
+            None => {
+                let (share, rest) = (pairs / self.axes, pairs % self.axes);
+                let extra = |axis| usize::from(axis >= self.axes - rest);
+                Some((0..self.axes).map(|axis| share + extra(axis)).collect())
+            }
+        }
+    }
+
+    /// The rotation for heads of this width.
+    ///
+    /// # Panics
+    /// If the pairs cannot be shared out; [`RotaryConfig::shares`] says so beforehand.
+    pub fn init(&self, head_width: usize) -> Rotary {
+        let shares = self.shares(head_width).unwrap_or_else(|| {
+            panic!("head axis: {head_width} numbers cannot be shared out by {self:?}")
+        });
+        let pairs = head_width / 2;
+        let mut frequencies = vec![0.0; self.axes * pairs];
+        let mut pair = 0;
+        for (axis, share) in shares.into_iter().enumerate() {
+            for at in 0..share {
+                let frequency = self.base.powf(-(at as f64) / share as f64);
+                let stretched = self.scaling.map_or(frequency, |by| by.apply(frequency));
+                frequencies[axis * pairs + pair] = stretched as f32;
+                pair += 1;
+            }
+        }
+        Rotary {
+            frequencies,
+            axes: self.axes,
+            pairs: self.pairs,
+            mute_negative: self.mute_negative,
+        }
+    }
+}
+
+impl Llama3Scaling {
+    fn apply(&self, frequency: f64) -> f64 {
+        let wave = std::f64::consts::TAU / frequency;
+        let (low, high) = (self.low_frequency_factor, self.high_frequency_factor);
+        if wave < self.original_positions / high {
+            frequency
+        } else if wave > self.original_positions / low {
+            frequency / self.factor
+        } else {
+            let kept = (self.original_positions / wave - low) / (high - low);
+            (1.0 - kept) * frequency / self.factor + kept * frequency
+        }
+    }
+}
+
+/// Frequencies, ready to be multiplied with positions.
+#[derive(Debug, Clone)]
+pub struct Rotary {
+    /// `[axes, pairs]`; each pair turns with one axis, the others hold zero.
+    frequencies: Vec<f32>,
+    axes: usize,
+    pairs: Pairs,
+    mute_negative: bool,
+}
+
+impl Rotary {
+    /// The turn of each position, computed once for all layers.
+    ///
+    /// # Shapes
+    /// - `coords`: `[n, axes]`
+    ///
+    /// # Panics
+    /// If the coordinates have another number of axes.
+    pub fn rotation(&self, coords: &Tensor<2, Int>, dtype: FloatDType) -> Rotation {
+        let [n, axes] = coords.dims();
+        assert_eq!(
+            axes, self.axes,
+            "coordinate axis: the rotation turns with {} axes",
+            self.axes
+        );
+        let device = coords.device();
+        let at = coords.clone().float().cast(FloatDType::F32);
+        // A sum of products rather than a matrix product: devices may round the latter to fewer bits.
+        let angles: Tensor<2> = (at.clone().unsqueeze_dim::<3>(2) * self.table(&device))
+            .sum_dim(1)
+            .squeeze_dim(1);
+        let (mut cos, mut sin) = (angles.clone().cos(), angles.sin());
+        if self.mute_negative {
+            let kept = at.narrow(1, 0, 1).greater_equal_elem(0.0).float();
+            cos = cos * kept.clone();
+            sin = sin * kept;
+        }
+        let half = self.frequencies.len() / self.axes;
+        let spread = |first: Tensor<2>, second: Tensor<2>| -> Tensor<4> {
+            let both = match self.pairs {
+                Pairs::HalfSplit => Tensor::cat(vec![first, second], 1),
+                Pairs::Interleaved => Tensor::stack::<3>(vec![first, second], 2).flatten(1, 2),
+            };
+            both.reshape([1, n, 1, 2 * half]).cast(dtype)
+        };
+        Rotation {
+            cos: spread(cos.clone(), cos),
+            sin: spread(sin.clone().neg(), sin),
+            pairs: self.pairs,
+        }
+    }
+
+    fn table(&self, device: &Device) -> Tensor<3> {
+        let shape = [1, self.axes, self.frequencies.len() / self.axes];
+        Tensor::from_data(TensorData::new(self.frequencies.clone(), shape), device)
+    }
+}
+
+/// The turn of each position of a step.
+#[derive(Debug, Clone)]
+pub struct Rotation {
+    /// `[1, n, 1, head_width]`.
+    cos: Tensor<4>,
+    /// `[1, n, 1, head_width]`; negative for the first number of a pair.
+    sin: Tensor<4>,
+    pairs: Pairs,
+}
+
+impl Rotation {
+    /// Heads with each pair turned.
+    ///
+    /// # Shapes
+    /// - `heads`: `[batch, n, n_heads, head_width]`
+    /// - returns: like `heads`
+    pub fn apply(&self, heads: Tensor<4>) -> Tensor<4> {
+        let partners = match self.pairs {
+            Pairs::HalfSplit => swap_last(heads.clone(), 3),
+            Pairs::Interleaved => {
+                let [batch, n, n_heads, head_width] = heads.dims();
+                let pairs = heads
+                    .clone()
+                    .reshape([batch, n, n_heads, head_width / 2, 2]);
+                swap_last(pairs, 4).reshape([batch, n, n_heads, head_width])
+            }
+        };
+        heads * self.cos.clone() + partners * self.sin.clone()
+    }
+}
+
+/// The second half of the last axis, then the first.
+fn swap_last<const D: usize>(x: Tensor<D>, last: usize) -> Tensor<D> {
+    let half = x.dims()[last] / 2;
+    let first = x.clone().narrow(last, 0, half);
+    Tensor::cat(vec![x.narrow(last, half, half), first], last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ravel_testkit::{assert_close, device, formula, values};
+
+    fn turned(config: &RotaryConfig, head: &[f32], coords: &[i32]) -> Vec<f32> {
+        let device = device();
+        let rotation = config.init(head.len()).rotation(
+            &Tensor::from_data(
+                TensorData::new(coords.to_vec(), [1, coords.len()]),
+                &device,
+            ),
+            FloatDType::F32,
+        );
+        let head = TensorData::new(head.to_vec(), [1, 1, 1, head.len()]);
+        values(&rotation.apply(Tensor::from_data(head, &device)))
+    }
+
+    fn check(pairs: Pairs, expected: [f32; 4]) {
+        let config = RotaryConfig {
+            pairs,
+            base: 4.0,
+            ..RotaryConfig::default()
+        };
+        // Frequencies 1 and 1/2: at position 1 the pairs turn by 1 and by 1/2.
+        let found = turned(&config, &[1.0, 0.0, 0.0, 0.0], &[1]);
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-6, "{pairs:?}: {found} {expected}");
+        }
+    }
+
+    #[test]
+    fn pairs_are_where_their_layout_says() {
+        check(Pairs::HalfSplit, [1f32.cos(), 0.0, 1f32.sin(), 0.0]);
+        check(Pairs::Interleaved, [1f32.cos(), 1f32.sin(), 0.0, 0.0]);
+    }
+
+    #[test]
+    fn each_axis_turns_its_own_pairs() {
+        let config = RotaryConfig {
+            axes: 2,
+            pairs: Pairs::Interleaved,
+            ..RotaryConfig::default()
+        };
+        let head = [1.0, 0.0, 1.0, 0.0];
+        let found = turned(&config, &head, &[0, 3]);
+        let expected = [1.0, 0.0, 3f32.cos(), 3f32.sin()];
+        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6));
+    }
+
+    #[test]
+    fn shares_cover_all_pairs_and_favour_the_last_axes() {
+        let with = |axes, split: Option<Vec<usize>>| RotaryConfig {
+            axes,
+            split,
+            ..RotaryConfig::default()
+        };
+        assert_eq!(with(3, None).shares(64), Some(vec![10, 11, 11]));
+        assert_eq!(with(2, Some(vec![3, 5])).shares(16), Some(vec![3, 5]));
+        assert_eq!(with(2, Some(vec![3, 4])).shares(16), None);
+        assert_eq!(with(1, None).shares(15), None);
+        assert_eq!(with(4, None).shares(64), None);
+    }
+
+    #[test]
+    fn products_depend_on_differences_of_positions() {
+        let device = device();
+        let rotary = RotaryConfig::default().init(8);
+        let [q, k] = [1, 2].map(|salt| formula::<4>([1, 1, 1, 8], salt, 1.0, &device));
+        let product = |at_q: i32, at_k: i32| {
+            let turn = |x: &Tensor<4>, at: i32| {
+                let coords = Tensor::from_data([[at]], &device);
+                rotary.rotation(&coords, FloatDType::F32).apply(x.clone())
+            };
+            (turn(&q, at_q) * turn(&k, at_k)).sum()
+        };
+        assert_close("shifted", &product(3, 1), &product(13, 11), 1e-5);
+    }
+
+    #[test]
+    fn negative_positions_are_muted_where_asked() {
+        let config = RotaryConfig {
+            mute_negative: true,
+            ..RotaryConfig::default()
+        };
+        assert_eq!(turned(&config, &[1.0, 2.0], &[-1]), [0.0, 0.0]);
+        assert_eq!(turned(&config, &[1.0, 2.0], &[0]), [1.0, 2.0]);
+    }
+}
