@@ -1,0 +1,330 @@
+//! What holds for every variant: steps with memory equal one full pass, rows do not touch each other, and
+//! what was truncated leaves no trace.
+
+mod common;
+
+use burn::tensor::{Int, Tensor};
+use common::filled;
+use ravel_backbone::{Transformer, TransformerConfig};
+use ravel_core::{Attend, Backbone, Condition, StepInput};
+use ravel_nn::{Activation, NormKind, Pairs, QueryKeyNorm, RotaryConfig};
+use ravel_testkit::{assert_close, device, formula, formula_ids, largest_difference};
+
+/// Sums of the same products in another order: a few rounding steps of numbers about 1.
+const ROUNDING: f32 = 2e-5;
+
+fn tiny() -> TransformerConfig {
+    TransformerConfig {
+        layers: 2,
+        d_model: 24,
+        n_heads: 4,
+        ..TransformerConfig::default()
+    }
+}
+
+fn rotary(axes: usize, pairs: Pairs) -> Option<RotaryConfig> {
+    Some(RotaryConfig {
+        axes,
+        pairs,
+        base: 50.0,
+        ..RotaryConfig::default()
+    })
+}
+
+/// One of each kind of variant, several at a time.
+fn variants() -> Vec<(&'static str, TransformerConfig)> {
+    vec![
+        ("plain", tiny()),
+        (
+            "gpt-2",
+            TransformerConfig {
+                norm: NormKind::Layer,
+                activation: Activation::GeluTanh,
+                bias: true,
+                learned_positions: Some(32),
+                ..tiny()
+            },
+        ),
+        (
+            "llama",
+            TransformerConfig {
+                n_kv_heads: Some(2),
+                head_width: Some(8),
+                activation: Activation::Silu,
+                gated: true,
+                d_ff: Some(40),
+                rotary: rotary(1, Pairs::HalfSplit),
+                ..tiny()
+            },
+        ),
+        (
+            "two axes, query and key norm",
+            TransformerConfig {
+                n_kv_heads: Some(1),
+                head_width: Some(12),
+                qk_norm: QueryKeyNorm::Rms,
+                rotary: rotary(2, Pairs::Interleaved),
+                ..tiny()
+            },
+        ),
+        (
+            "three axes, cross-attention",
+            TransformerConfig {
+                rotary: rotary(3, Pairs::HalfSplit),
+                cross_attention: Some(10),
+                ..tiny()
+            },
+        ),
+        (
+            "modulated, cosine attention",
+            TransformerConfig {
+                norm: NormKind::LayerPlain,
+                qk_norm: QueryKeyNorm::Cosine,
+                activation: Activation::Gelu,
+                modulation: Some(14),
+                bias: true,
+                ..tiny()
+            },
+        ),
+        (
+            "window",
+            TransformerConfig {
+                rotary: rotary(1, Pairs::HalfSplit),
+                window: Some(3),
+                ..tiny()
+            },
+        ),
+    ]
+}
+
+struct Case {
+    model: Transformer,
+    embedded: Tensor<3>,
+    coords: Tensor<2, Int>,
+    condition: Condition,
+}
+
+const LEN: usize = 12;
+
+fn case(config: &TransformerConfig, batch: usize) -> Case {
+    let device = device();
+    let cross = |width| formula([batch, 5, width], 2, 1.0, &device);
+    let modulation = |width| formula([batch, width], 3, 1.0, &device);
+    Case {
+        model: filled(config.init(&device)),
+        embedded: formula([batch, LEN, config.d_model], 1, 1.0, &device),
+        coords: formula_ids([LEN, config.axes()], 4, 9, &device),
+        condition: Condition {
+            prefix: None,
+            cross: config.cross_attention.map(cross),
+            modulation: config.modulation.map(modulation),
+        },
+    }
+}
+
+impl Case {
+    fn input(&self, start: usize, len: usize, attend: Attend) -> StepInput {
+        StepInput {
+            embedded: self.embedded.clone().narrow(1, start, len),
+            coords: self.coords.clone().narrow(0, start, len),
+            attend,
+        }
+    }
+
+    fn whole(&self, runs: &[usize]) -> Tensor<3> {
+        let input = self.input(0, LEN, Attend::Blocks(runs.to_vec()));
+        self.model.forward(input, &self.condition)
+    }
+
+    /// The same runs, one step each.
+    fn stepped(&self, runs: &[usize]) -> Tensor<3> {
+        let mut state = self.model.start(self.embedded.dims()[0], LEN + 3);
+        let mut parts = Vec::new();
+        for &run in runs {
+            let input = self.input(state.len, run, Attend::Unit);
+            parts.push(self.model.step(input, &self.condition, &mut state));
+        }
+        assert_eq!(state.len, LEN);
+        Tensor::cat(parts, 1)
+    }
+
+    fn row(&self, row: usize) -> Self {
+        let of = |x: &Tensor<3>| x.clone().narrow(0, row, 1);
+        Self {
+            model: self.model.clone(),
+            embedded: of(&self.embedded),
+            coords: self.coords.clone(),
+            condition: Condition {
+                prefix: None,
+                cross: self.condition.cross.as_ref().map(of),
+                modulation: self
+                    .condition
+                    .modulation
+                    .as_ref()
+                    .map(|m| m.clone().narrow(0, row, 1)),
+            },
+        }
+    }
+}
+
+fn runs() -> [(&'static str, Vec<usize>); 4] {
+    [
+        ("causal", vec![1; LEN]),
+        ("prefix", [vec![5], vec![1; LEN - 5]].concat()),
+        ("scales", vec![1, 4, 7]),
+        ("one run", vec![LEN]),
+    ]
+}
+
+#[test]
+fn steps_with_memory_equal_one_full_pass() {
+    for (name, config) in variants() {
+        let case = case(&config, 2);
+        for (kind, runs) in runs() {
+            let what = format!("{name}, {kind}");
+            assert_close(&what, &case.stepped(&runs), &case.whole(&runs), ROUNDING);
+        }
+    }
+}
+
+#[test]
+fn several_runs_in_one_step_equal_several_steps() {
+    for (name, config) in variants() {
+        let case = case(&config, 1);
+        let mut state = case.model.start(1, LEN);
+        let first = case.input(0, 5, Attend::Blocks(vec![3, 1, 1]));
+        let second = case.input(5, LEN - 5, Attend::Causal);
+        let parts = [first, second]
+            .map(|input| case.model.step(input, &case.condition, &mut state))
+            .to_vec();
+        let expected = case.stepped(&[vec![3], vec![1; LEN - 3]].concat());
+        assert_close(name, &Tensor::cat(parts, 1), &expected, ROUNDING);
+    }
+}
+
+#[test]
+fn rows_do_not_touch_each_other() {
+    for (name, config) in variants() {
+        let both = case(&config, 2);
+        for (kind, runs) in runs() {
+            let alone = [0, 1].map(|row| both.row(row).stepped(&runs)).to_vec();
+            let what = format!("{name}, {kind}");
+            assert_close(&what, &both.stepped(&runs), &Tensor::cat(alone, 0), ROUNDING);
+        }
+    }
+}
+
+#[test]
+fn what_was_truncated_leaves_no_trace() {
+    for (name, config) in variants() {
+        let case = case(&config, 1);
+        let step = |state: &mut _, start, len| {
+            let input = case.input(start, len, Attend::Causal);
+            case.model.step(input, &case.condition, state)
+        };
+        let mut state = case.model.start(1, LEN);
+        step(&mut state, 0, 4);
+        // A draft that is taken back: the last positions of the sequence, at the wrong place.
+        step(&mut state, 7, 5);
+        state.truncate(4);
+        let continued = step(&mut state, 4, 8);
+        let mut fresh = case.model.start(1, LEN);
+        step(&mut fresh, 0, 4);
+        let expected = step(&mut fresh, 4, 8);
+        assert_eq!(largest_difference(&continued, &expected), 0.0, "{name}");
+    }
+}
+
+#[test]
+fn a_window_forgets_and_nothing_else_does() {
+    let mut config = tiny();
+    let far = |config: &TransformerConfig| {
+        let mut case = case(config, 1);
+        let before = case.whole(&[1; LEN]);
+        // Two layers that each look back two positions see four back, not five.
+        let changed = formula([1, 1, 24], 9, 1.0, &device());
+        case.embedded = case.embedded.slice_assign([0..1, 0..1, 0..24], changed);
+        let after = case.whole(&[1; LEN]);
+        let at = |position| {
+            let row = |x: &Tensor<3>| x.clone().narrow(1, position, 1);
+            largest_difference(&row(&before), &row(&after))
+        };
+        (at(4), at(5))
+    };
+    let (near, gone) = far(&config);
+    assert!(near > 0.0 && gone > 0.0);
+    config.window = Some(3);
+    let (near, gone) = far(&config);
+    assert!(near > 0.0);
+    assert_eq!(gone, 0.0);
+}
+
+#[test]
+fn hidden_positions_change_nothing() {
+    let config = TransformerConfig {
+        rotary: rotary(1, Pairs::HalfSplit),
+        ..tiny()
+    };
+    let case = case(&config, 2);
+    let run = |padded: bool| {
+        let mut state = case.model.start(2, LEN + 2);
+        if padded {
+            let hidden = Tensor::<2, Int>::from_data([[1, 1], [1, 1]], &device()).bool();
+            state.hidden = Some(hidden);
+            let padding = case.input(9, 2, Attend::Causal);
+            case.model.step(padding, &case.condition, &mut state);
+        }
+        let first = case.input(0, 4, Attend::Unit);
+        case.model.step(first, &case.condition, &mut state);
+        let second = case.input(4, 1, Attend::Unit);
+        case.model.step(second, &case.condition, &mut state)
+    };
+    assert_close("padding", &run(true), &run(false), ROUNDING);
+}
+
+#[test]
+fn gradients_reach_every_weight() {
+    let device = device().autodiff();
+    for (name, config) in variants() {
+        let config = TransformerConfig {
+            dropout: 0.1,
+            ..config
+        };
+        let model = filled(config.init(&device));
+        let plain = case(&config, 2);
+        let lift = |x: Tensor<3>| Tensor::<3>::from_inner(x);
+        let input = StepInput {
+            embedded: lift(plain.embedded),
+            coords: Tensor::from_inner(plain.coords),
+            attend: Attend::Blocks(vec![1, 4, 7]),
+        };
+        let condition = Condition {
+            prefix: None,
+            cross: plain.condition.cross.map(lift),
+            modulation: plain.condition.modulation.map(Tensor::from_inner),
+        };
+        let out = model.forward(input, &condition);
+        let grads = (out.clone() * out).sum().backward();
+        let first = &model.blocks[0];
+        let weights = [
+            &first.attention.qkv.weight,
+            &first.attention.out.weight,
+            &first.feed_forward.up.weight,
+            &first.feed_forward.down.weight,
+        ];
+        for weight in weights {
+            let grad = weight.val().grad(&grads).expect(name);
+            let size = ravel_testkit::values(&grad.abs().max())[0];
+            assert!(size.is_finite() && size > 0.0, "{name}: {size}");
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "position axis")]
+fn a_full_memory_is_not_written_beyond() {
+    let case = case(&tiny(), 1);
+    let mut state = case.model.start(1, 4);
+    let input = case.input(0, 5, Attend::Unit);
+    case.model.step(input, &case.condition, &mut state);
+}
