@@ -113,17 +113,31 @@ impl TransformerConfig {
         between("d-model", self.d_model, 1, WIDEST)?;
         between("n-heads", self.n_heads, 1, self.d_model)?;
         if self.head_width.is_none() && !self.d_model.is_multiple_of(self.n_heads) {
-            return wrong("n-heads", self.n_heads, "a divisor of d-model, or head-width");
+            return wrong(
+                "n-heads",
+                self.n_heads,
+                "a divisor of d-model, or head-width",
+            );
         }
         between("head-width", self.head_width(), 1, WIDEST)?;
         if self.n_kv_heads() == 0 || !self.n_heads.is_multiple_of(self.n_kv_heads()) {
             return wrong("n-kv-heads", self.n_kv_heads(), "a divisor of n-heads");
         }
         between("d-ff", self.d_ff.unwrap_or(1), 1, 4 * WIDEST)?;
-        between("cross-attention", self.cross_attention.unwrap_or(1), 1, WIDEST)?;
+        between(
+            "cross-attention",
+            self.cross_attention.unwrap_or(1),
+            1,
+            WIDEST,
+        )?;
         between("modulation", self.modulation.unwrap_or(1), 1, WIDEST)?;
         between("window", self.window.unwrap_or(1), 1, usize::MAX)?;
-        between("learned-positions", self.learned_positions.unwrap_or(1), 1, 1 << 24)?;
+        between(
+            "learned-positions",
+            self.learned_positions.unwrap_or(1),
+            1,
+            1 << 24,
+        )?;
         if !(0.0..1.0).contains(&self.dropout) {
             return wrong("dropout", self.dropout, "a number in 0..1");
         }
@@ -227,7 +241,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_built_is_named() {
-        TransformerConfig::default().validate().expect("the default fits");
+        TransformerConfig::default()
+            .validate()
+            .expect("the default fits");
         check(|c| c.layers = 0, "layers");
         check(|c| c.layers = usize::MAX, "layers");
         check(|c| c.n_heads = 5, "n-heads");

@@ -233,9 +233,7 @@ impl Block {
         memory: Option<LayerState>,
     ) -> (Tensor<3>, Option<LayerState>) {
         let [to_attention, to_feed_forward] = match (&self.modulation, &pass.modulation) {
-            (Some(modulation), Some(condition)) => {
-                modulation.forward(condition.clone()).map(Some)
-            }
+            (Some(modulation), Some(condition)) => modulation.forward(condition.clone()).map(Some),
             _ => [None, None],
         };
         let enter = |x: Tensor<3>, branch: &Option<ravel_nn::Branch>| match branch {

@@ -209,7 +209,12 @@ fn rows_do_not_touch_each_other() {
         for (kind, runs) in runs() {
             let alone = [0, 1].map(|row| both.row(row).stepped(&runs)).to_vec();
             let what = format!("{name}, {kind}");
-            assert_close(&what, &both.stepped(&runs), &Tensor::cat(alone, 0), ROUNDING);
+            assert_close(
+                &what,
+                &both.stepped(&runs),
+                &Tensor::cat(alone, 0),
+                ROUNDING,
+            );
         }
     }
 }

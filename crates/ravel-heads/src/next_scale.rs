@@ -193,7 +193,10 @@ impl NextScale {
         if !self.config.start.uses_prefix() {
             return prefix;
         }
-        assert!(prefix > 0, "the prefix's last position starts, there is no prefix");
+        assert!(
+            prefix > 0,
+            "the prefix's last position starts, there is no prefix"
+        );
         prefix - 1
     }
 
@@ -304,9 +307,7 @@ impl Head for NextScale {
         let lead = self.lead(condition);
         StepInput {
             embedded: self.placed(embedded, std::slice::from_ref(unit)),
-            coords: self
-                .places
-                .coords(lead, 0..0, unit.span.clone(), &device),
+            coords: self.places.coords(lead, 0..0, unit.span.clone(), &device),
             attend: Attend::Unit,
         }
     }

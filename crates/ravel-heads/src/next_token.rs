@@ -205,7 +205,10 @@ impl NextToken {
         if !self.config.start.uses_prefix() {
             return prefix + 1;
         }
-        assert!(prefix > 0, "the prefix's last position starts, there is no prefix");
+        assert!(
+            prefix > 0,
+            "the prefix's last position starts, there is no prefix"
+        );
         prefix
     }
 
@@ -267,7 +270,11 @@ impl NextToken {
         };
         match &self.positions {
             Some(positions) => {
-                embedded + positions.val().narrow(0, span.start, span.len()).unsqueeze()
+                embedded
+                    + positions
+                        .val()
+                        .narrow(0, span.start, span.len())
+                        .unsqueeze()
             }
             None => embedded,
         }
@@ -292,7 +299,9 @@ impl Head for NextToken {
         let before = embedded.dims()[1];
         let lead = self.lead(condition);
         Some(StepInput {
-            coords: self.places.coords(lead, 0..before, 0..0, &embedded.device()),
+            coords: self
+                .places
+                .coords(lead, 0..before, 0..0, &embedded.device()),
             attend: Attend::Blocks(self.prefix_runs(before)),
             embedded,
         })

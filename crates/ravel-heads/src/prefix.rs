@@ -123,9 +123,15 @@ impl PrefixEmbedding {
         let Some(padding) = self.config.padding else {
             return tokens.mean_dim(1).squeeze_dim(1);
         };
-        let kept = ids.not_equal_elem(padding as i64).float().cast(tokens.dtype());
+        let kept = ids
+            .not_equal_elem(padding as i64)
+            .float()
+            .cast(tokens.dtype());
         let count = kept.clone().sum_dim(1).clamp_min(1.0);
-        (tokens * kept.unsqueeze_dim(2)).sum_dim(1).squeeze_dim::<2>(1) / count
+        (tokens * kept.unsqueeze_dim(2))
+            .sum_dim(1)
+            .squeeze_dim::<2>(1)
+            / count
     }
 }
 

@@ -66,7 +66,10 @@ fn steps(
         head.embed(&so_far, unit, condition, pyramid)
     };
     let embedded: Vec<_> = units.iter().map(embed).collect();
-    head.prefill(condition).into_iter().chain(embedded).collect()
+    head.prefill(condition)
+        .into_iter()
+        .chain(embedded)
+        .collect()
 }
 
 /// The teacher-forced input is the steps' inputs in a row, and its scores are the steps' scores.
@@ -310,7 +313,9 @@ fn the_tokenizers_vectors_stay_while_training() {
     let device = device().autodiff();
     let layout = Layout::Sequence { len: 4 };
     let vectors = formula([CODES, 5], 7, 1.0, &device);
-    let head = config.init(WIDTH, 1, &layout, &device).with_codebook(vectors);
+    let head = config
+        .init(WIDTH, 1, &layout, &device)
+        .with_codebook(vectors);
     let codes = formula_ids([BATCH, 4], 3, CODES, &device);
     let input = head.inputs(codes, &Condition::default());
     let scores = head.logits_of(input.embedded);
@@ -327,9 +332,16 @@ fn definitions_name_their_kind_and_typos_are_refused() {
     let Ok(HeadConfig::NextToken(config)) = config else {
         panic!("{config:?}");
     };
-    assert_eq!((config.codebook_size, config.start), (64, StartKind::Prefix));
+    assert_eq!(
+        (config.codebook_size, config.start),
+        (64, StartKind::Prefix)
+    );
     let typo = read(r#"{"kind": "next-scale", "codebok-size": 64}"#);
-    assert!(typo.expect_err("a typo").to_string().contains("codebok-size"));
+    assert!(
+        typo.expect_err("a typo")
+            .to_string()
+            .contains("codebok-size")
+    );
     let zero = read(r#"{"kind": "next-scale", "codebook-size": 0}"#).expect("well-formed");
     assert!(zero.validate().is_err());
 }

@@ -162,9 +162,7 @@ impl Sight {
             let data = TensorData::new(values, [1, 1, n, seen.len()]);
             Tensor::<4>::from_data(data, (device, dtype))
         });
-        let padding = hidden.map(|hidden| {
-            hidden_scores(hidden, seen.clone(), far, device, dtype)
-        });
+        let padding = hidden.map(|hidden| hidden_scores(hidden, seen.clone(), far, device, dtype));
         let mask = match (order, padding) {
             (Some(order), Some(padding)) => Some(order + padding),
             (order, padding) => order.or(padding),
@@ -324,7 +322,10 @@ impl Attention {
             let gain = Tensor::cat(
                 vec![
                     q_gain.val().unsqueeze::<2>().expand([n_heads, head_width]),
-                    k_gain.val().unsqueeze::<2>().expand([n_kv_heads, head_width]),
+                    k_gain
+                        .val()
+                        .unsqueeze::<2>()
+                        .expand([n_kv_heads, head_width]),
                 ],
                 0,
             );

@@ -108,7 +108,10 @@ mod tests {
     fn check(activation: Activation, expected: f32) {
         let device = device();
         let found = values(&activation.forward(Tensor::<1>::from_floats([-1.5, 0.0], &device)));
-        assert!((found[0] - expected).abs() < 1e-5, "{activation:?}: {found:?}");
+        assert!(
+            (found[0] - expected).abs() < 1e-5,
+            "{activation:?}: {found:?}"
+        );
         assert_eq!(found[1], 0.0);
     }
 
@@ -133,8 +136,14 @@ mod tests {
             out_std: 0.0,
         }
         .init(&device);
-        layer.up.weight = layer.up.weight.map(|_| Tensor::from_floats([[2.0, -3.0]], &device));
-        layer.down.weight = layer.down.weight.map(|_| Tensor::from_floats([[1.0]], &device));
+        layer.up.weight = layer
+            .up
+            .weight
+            .map(|_| Tensor::from_floats([[2.0, -3.0]], &device));
+        layer.down.weight = layer
+            .down
+            .weight
+            .map(|_| Tensor::from_floats([[1.0]], &device));
         let found = layer.forward(Tensor::from_floats([[[1.0], [-1.0]]], &device));
         assert_eq!(values(&found), [-6.0, 0.0]);
     }

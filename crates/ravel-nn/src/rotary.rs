@@ -232,10 +232,7 @@ mod tests {
     fn turned(config: &RotaryConfig, head: &[f32], coords: &[i32]) -> Vec<f32> {
         let device = device();
         let rotation = config.init(head.len()).rotation(
-            &Tensor::from_data(
-                TensorData::new(coords.to_vec(), [1, coords.len()]),
-                &device,
-            ),
+            &Tensor::from_data(TensorData::new(coords.to_vec(), [1, coords.len()]), &device),
             FloatDType::F32,
         );
         let head = TensorData::new(head.to_vec(), [1, 1, 1, head.len()]);
@@ -251,7 +248,10 @@ mod tests {
         // Frequencies 1 and 1/2: at position 1 the pairs turn by 1 and by 1/2.
         let found = turned(&config, &[1.0, 0.0, 0.0, 0.0], &[1]);
         for (found, expected) in found.iter().zip(expected) {
-            assert!((found - expected).abs() < 1e-6, "{pairs:?}: {found} {expected}");
+            assert!(
+                (found - expected).abs() < 1e-6,
+                "{pairs:?}: {found} {expected}"
+            );
         }
     }
 
@@ -271,7 +271,12 @@ mod tests {
         let head = [1.0, 0.0, 1.0, 0.0];
         let found = turned(&config, &head, &[0, 3]);
         let expected = [1.0, 0.0, 3f32.cos(), 3f32.sin()];
-        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6));
+        assert!(
+            found
+                .iter()
+                .zip(expected)
+                .all(|(a, b)| (a - b).abs() < 1e-6)
+        );
     }
 
     #[test]
