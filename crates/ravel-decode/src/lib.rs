@@ -1,1 +1,8 @@
-//! Decoding methods and samplers: the loop over units, filters of scores and guidance.
+//! Decoding: the loop over units, and samplers that turn scores into ids. No model code: a method sees a
+//! [`ravel_core::Generator`], a sampler sees scores.
+
+pub mod method;
+pub mod sampler;
+
+pub use method::{DecodingConfig, OneByOne};
+pub use sampler::{Guidance, SamplerConfig};

@@ -1,0 +1,27 @@
+//! Decoding methods, one file each.
+
+mod one_by_one;
+
+use ravel_core::Decoding;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use one_by_one::OneByOne;
+
+/// Which method.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum DecodingConfig {
+    /// One unit after another.
+    #[default]
+    OneByOne,
+}
+
+impl DecodingConfig {
+    /// The method.
+    pub fn build(&self) -> Box<dyn Decoding> {
+        match self {
+            Self::OneByOne => Box::new(OneByOne),
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Sampling settings as a definition or the command line gives them.
+
+use ravel_core::{Error, Result, Sampler, Seed};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::chain::{Chain, Choice};
+use super::filter::{Filter, MinP, RepetitionPenalty, Temperature, TopK, TopP, Typical};
+use super::guided::{Guidance, Guided};
+
+/// What is kept of the scores, and how the choice falls.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct SamplerConfig {
+    /// Divides the scores; zero takes the largest always.
+    pub temperature: f64,
+    /// Keeps this many of the largest scores.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top_k: Option<usize>,
+    /// Keeps the most probable ids up to this mass.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top_p: Option<f64>,
+    /// Keeps ids at least this share as probable as the most probable one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_p: Option<f64>,
+    /// Keeps the ids of nearly expected surprise up to this mass.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub typical: Option<f64>,
+    /// Makes ids that occurred less likely; above 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repetition_penalty: Option<f64>,
+    /// Strength of classifier-free guidance; zero switches it off.
+    pub guidance: Guidance,
+}
+
+impl Default for SamplerConfig {
+    fn default() -> Self {
+        Self {
+            temperature: 1.0,
+            top_k: None,
+            top_p: None,
+            min_p: None,
+            typical: None,
+            repetition_penalty: None,
+            guidance: Guidance::default(),
+        }
+    }
+}
+
+impl SamplerConfig {
+    /// # Errors
+    /// [`Error::Config`] names the first setting that makes no sense.
+    pub fn validate(&self) -> Result<()> {
+        check("temperature", Some(self.temperature), 0.0..=100.0)?;
+        check("top-k", self.top_k.map(|k| k as f64), 1.0..=1e9)?;
+        check("top-p", self.top_p, f64::MIN_POSITIVE..=1.0)?;
+        check("min-p", self.min_p, 0.0..=1.0)?;
+        check("typical", self.typical, f64::MIN_POSITIVE..=1.0)?;
+        check("repetition-penalty", self.repetition_penalty, 0.01..=100.0)?;
+        let (from, to) = (self.guidance.at(0, 2), self.guidance.at(1, 2));
+        check("guidance", Some(from), -100.0..=100.0)?;
+        check("guidance", Some(to), -100.0..=100.0)
+    }
+
+    /// Whether the sampler takes twice the rows.
+    pub fn is_guided(&self) -> bool {
+        !self.guidance.is_off()
+    }
+
+    /// The sampler for some rows of a request.
+    ///
+    /// `rows` are the rows' numbers in the request: a row's ids follow from the seed and its number, whatever else is in
+    /// the batch. `units` is the number of units of a whole generation.
+    pub fn build(&self, seed: Seed, rows: &[u64], units: usize) -> Box<dyn Sampler> {
+        let mut filters: Vec<Box<dyn Filter>> = Vec::new();
+        if let Some(penalty) = self.repetition_penalty {
+            filters.push(Box::new(RepetitionPenalty(penalty)));
+        }
+        let choice = if self.temperature == 0.0 {
+            Choice::Greedy
+        } else {
+            if self.temperature != 1.0 {
+                filters.push(Box::new(Temperature(self.temperature)));
+            }
+            Choice::Draw(rows.iter().map(|&row| seed.indexed(row)).collect())
+        };
+        if let Some(k) = self.top_k {
+            filters.push(Box::new(TopK { k }));
+        }
+        if let Some(p) = self.top_p {
+            filters.push(Box::new(TopP { p, keep: 1 }));
+        }
+        if let Some(p) = self.min_p {
+            filters.push(Box::new(MinP(p)));
+        }
+        if let Some(mass) = self.typical {
+            filters.push(Box::new(Typical(mass)));
+        }
+        let chain = Chain::new(filters, choice);
+        if !self.is_guided() {
+            return Box::new(chain);
+        }
+        Box::new(Guided {
+            guidance: self.guidance,
+            units,
+            inner: chain,
+        })
+    }
+}
+
+fn check(field: &str, found: Option<f64>, expected: std::ops::RangeInclusive<f64>) -> Result<()> {
+    match found {
+        Some(found) if !expected.contains(&found) => Err(Error::Config {
+            field: field.into(),
+            found: found.to_string(),
+            expected: format!("{} to {}", expected.start(), expected.end()),
+        }),
+        _ => Ok(()),
+    }
+}

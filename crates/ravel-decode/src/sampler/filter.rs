@@ -1,0 +1,238 @@
+//! Filters of one row of scores: each removes ids (its score becomes minus infinity) or shifts scores.
+//!
+//! The rules are those of the `transformers` library's logits processors, ties and edges included, so that settings carry over.
+
+/// Changes one row of scores, given the ids that the row holds already.
+pub trait Filter: Send {
+    /// Changes `scores`, one per id.
+    fn apply(&self, scores: &mut [f32], history: &[u32]);
+}
+
+const OUT: f32 = f32::NEG_INFINITY;
+
+/// Softmax in f64: scores of minus infinity have probability zero.
+pub fn probabilities(scores: &[f32]) -> Vec<f64> {
+    let largest = scores.iter().copied().fold(OUT, f32::max);
+    let weights: Vec<f64> = scores
+        .iter()
+        .map(|&score| (f64::from(score) - f64::from(largest)).exp())
+        .collect();
+    let total: f64 = weights.iter().sum();
+    weights.into_iter().map(|weight| weight / total).collect()
+}
+
+fn entropy(probabilities: &[f64]) -> f64 {
+    let terms = probabilities
+        .iter()
+        .filter(|&&p| p > 0.0)
+        .map(|p| -p * p.ln());
+    terms.sum()
+}
+
+/// Ids by ascending key; equal keys keep the order of ids.
+fn ascending(keys: &[f64]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..keys.len()).collect();
+    order.sort_by(|&a, &b| keys[a].total_cmp(&keys[b]));
+    order
+}
+
+/// Divides all scores: below 1 sharpens, above 1 flattens.
+#[derive(Debug, Clone, Copy)]
+pub struct Temperature(pub f64);
+
+impl Filter for Temperature {
+    fn apply(&self, scores: &mut [f32], _history: &[u32]) {
+        for score in scores {
+            *score /= self.0 as f32;
+        }
+    }
+}
+
+/// Keeps the ids with the `k` largest scores, and all that tie with the last of them (Fan et al. 2018).
+#[derive(Debug, Clone, Copy)]
+pub struct TopK {
+    /// How many.
+    pub k: usize,
+}
+
+impl Filter for TopK {
+    fn apply(&self, scores: &mut [f32], _history: &[u32]) {
+        let mut sorted = scores.to_vec();
+        sorted.sort_by(|a, b| b.total_cmp(a));
+        let least = sorted[self.k.clamp(1, sorted.len()) - 1];
+        for score in scores.iter_mut().filter(|score| **score < least) {
+            *score = OUT;
+        }
+    }
+}
+
+/// Keeps the smallest set of most probable ids whose probabilities reach `p` (Holtzman et al. 2020).
+#[derive(Debug, Clone, Copy)]
+pub struct TopP {
+    /// The mass that is kept.
+    pub p: f64,
+    /// Ids that are kept at least.
+    pub keep: usize,
+}
+
+impl Filter for TopP {
+    fn apply(&self, scores: &mut [f32], _history: &[u32]) {
+        let shares = probabilities(scores);
+        let order = ascending(&shares);
+        let removable = order.len().saturating_sub(self.keep.max(1));
+        let mut below = 0.0;
+        for &id in &order[..removable] {
+            below += shares[id];
+            if below > 1.0 - self.p {
+                break;
+            }
+            scores[id] = OUT;
+        }
+    }
+}
+
+/// Keeps ids at least `p` times as probable as the most probable one.
+#[derive(Debug, Clone, Copy)]
+pub struct MinP(pub f64);
+
+impl Filter for MinP {
+    fn apply(&self, scores: &mut [f32], _history: &[u32]) {
+        let shares = probabilities(scores);
+        let largest = shares.iter().copied().fold(0.0, f64::max);
+        for (score, share) in scores.iter_mut().zip(shares) {
+            if share < self.0 * largest {
+                *score = OUT;
+            }
+        }
+    }
+}
+
+/// Keeps ids whose surprise is nearest to the expected one, until their probabilities reach the mass (Meister et al. 2023).
+#[derive(Debug, Clone, Copy)]
+pub struct Typical(pub f64);
+
+impl Filter for Typical {
+    fn apply(&self, scores: &mut [f32], _history: &[u32]) {
+        let shares = probabilities(scores);
+        let expected = entropy(&shares);
+        let distance: Vec<f64> = shares.iter().map(|p| (-p.ln() - expected).abs()).collect();
+        let order = ascending(&distance);
+        let mut mass = 0.0;
+        let last = order.iter().position(|&id| {
+            mass += shares[id];
+            mass >= self.0
+        });
+        let farthest = distance[order[last.unwrap_or(order.len() - 1)]];
+        for (score, distance) in scores.iter_mut().zip(distance) {
+            if distance > farthest {
+                *score = OUT;
+            }
+        }
+    }
+}
+
+/// Removes ids below a fixed probability (Hewitt et al. 2022); the most probable one stays.
+#[derive(Debug, Clone, Copy)]
+pub struct EpsilonCutoff(pub f64);
+
+impl Filter for EpsilonCutoff {
+    fn apply(&self, scores: &mut [f32], _history: &[u32]) {
+        let shares = probabilities(scores);
+        cut_below(scores, &shares, self.0);
+    }
+}
+
+/// Removes ids below a probability that falls with the entropy (Hewitt et al. 2022); the most probable one stays.
+#[derive(Debug, Clone, Copy)]
+pub struct EtaCutoff(pub f64);
+
+impl Filter for EtaCutoff {
+    fn apply(&self, scores: &mut [f32], _history: &[u32]) {
+        let shares = probabilities(scores);
+        let cutoff = self.0.min(self.0.sqrt() * (-entropy(&shares)).exp());
+        cut_below(scores, &shares, cutoff);
+    }
+}
+
+fn cut_below(scores: &mut [f32], shares: &[f64], cutoff: f64) {
+    let largest = scores.iter().copied().fold(OUT, f32::max);
+    for (score, &share) in scores.iter_mut().zip(shares) {
+        if share < cutoff && *score < largest {
+            *score = OUT;
+        }
+    }
+}
+
+/// Makes ids that occurred less likely: positive scores are divided, negative ones multiplied, once per id (Keskar et al. 2019).
+#[derive(Debug, Clone, Copy)]
+pub struct RepetitionPenalty(pub f64);
+
+impl Filter for RepetitionPenalty {
+    fn apply(&self, scores: &mut [f32], history: &[u32]) {
+        let mut ids = history.to_vec();
+        ids.sort_unstable();
+        ids.dedup();
+        for id in ids {
+            let score = &mut scores[id as usize];
+            if *score < 0.0 {
+                *score *= self.0 as f32;
+            } else {
+                *score /= self.0 as f32;
+            }
+        }
+    }
+}
+
+/// Removes ids that would complete a run of this many ids that occurred already.
+#[derive(Debug, Clone, Copy)]
+pub struct NoRepeat {
+    /// Length of a run, at least 1.
+    pub run: usize,
+}
+
+impl Filter for NoRepeat {
+    fn apply(&self, scores: &mut [f32], history: &[u32]) {
+        let Some(start) = (history.len() + 1).checked_sub(self.run) else {
+            return;
+        };
+        let tail = &history[start..];
+        for run in history.windows(self.run) {
+            if run[..self.run - 1] == *tail {
+                scores[run[self.run - 1] as usize] = OUT;
+            }
+        }
+    }
+}
+
+/// Removes the end id while fewer ids than this were chosen.
+#[derive(Debug, Clone, Copy)]
+pub struct MinLength {
+    /// Ids that come first.
+    pub length: usize,
+    /// The id that ends a sequence.
+    pub end: u32,
+}
+
+impl Filter for MinLength {
+    fn apply(&self, scores: &mut [f32], history: &[u32]) {
+        if history.len() < self.length {
+            scores[self.end as usize] = OUT;
+        }
+    }
+}
+
+/// Adds a number to the score of the last id of a sequence whose beginning was just chosen. Minus infinity forbids it.
+#[derive(Debug, Clone)]
+pub struct SequenceBias(pub Vec<(Vec<u32>, f32)>);
+
+impl Filter for SequenceBias {
+    fn apply(&self, scores: &mut [f32], history: &[u32]) {
+        for (sequence, bias) in &self.0 {
+            if let Some((last, before)) = sequence.split_last()
+                && history.ends_with(before)
+            {
+                scores[*last as usize] += bias;
+            }
+        }
+    }
+}

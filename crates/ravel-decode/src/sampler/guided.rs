@@ -1,0 +1,78 @@
+//! Classifier-free guidance: scores are pushed away from those of the empty prompt.
+//!
+//! Ho and Salimans 2022. Symbols: `c` conditioned, `u` unconditioned scores, `t` the strength: `c + t (c − u)`. Zero changes
+//! nothing. LlamaGen's `cfg_scale` is `1 + t`; VAR's `cfg` is the `t` of the last scale, rising linearly from zero.
+
+use burn::tensor::{Int, Tensor};
+use ravel_core::{Result, Sampler, Unit};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How strong guidance is.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Guidance {
+    /// The same at every unit.
+    Constant(f64),
+    /// From the first unit's strength to the last one's, linearly.
+    Ramp {
+        /// At the first unit.
+        from: f64,
+        /// At the last unit.
+        to: f64,
+    },
+}
+
+impl Default for Guidance {
+    fn default() -> Self {
+        Self::Constant(0.0)
+    }
+}
+
+impl Guidance {
+    /// The strength at a unit out of `units`.
+    pub fn at(&self, index: usize, units: usize) -> f64 {
+        match *self {
+            Self::Constant(strength) => strength,
+            Self::Ramp { from, to } => {
+                from + (to - from) * index as f64 / units.saturating_sub(1).max(1) as f64
+            }
+        }
+    }
+
+    /// Whether it changes nothing at any unit.
+    pub fn is_off(&self) -> bool {
+        matches!(
+            *self,
+            Self::Constant(0.0) | Self::Ramp { from: 0.0, to: 0.0 }
+        )
+    }
+}
+
+/// Guidance around another sampler. It takes twice the rows, conditioned half first, and answers for both halves alike.
+pub struct Guided<S> {
+    /// How strong.
+    pub guidance: Guidance,
+    /// Units in all.
+    pub units: usize,
+    /// What chooses.
+    pub inner: S,
+}
+
+impl<S: Sampler> Sampler for Guided<S> {
+    /// # Panics
+    /// If the number of rows is odd.
+    fn pick(&mut self, logits: Tensor<3>, unit: &Unit) -> Result<Tensor<2, Int>> {
+        let [rows, ..] = logits.dims();
+        assert!(
+            rows.is_multiple_of(2),
+            "batch axis: guidance takes pairs of rows"
+        );
+        let conditioned = logits.clone().narrow(0, 0, rows / 2);
+        let unconditioned = logits.narrow(0, rows / 2, rows / 2);
+        let strength = self.guidance.at(unit.index, self.units);
+        let guided = conditioned.clone() + (conditioned - unconditioned) * strength;
+        let ids = self.inner.pick(guided, unit)?;
+        Ok(Tensor::cat(vec![ids.clone(), ids], 0))
+    }
+}
