@@ -1,1 +1,54 @@
-//! The definition file format, and the one place that turns a kind into a built part.
+//! The definition file that names every part of a pipeline, and the one place that turns a `kind` into a built part.
+//!
+//! A [`Definition`] is TOML; its files lie beside it or in the binary ([`Source`]). [`build`] gives [`Parts`], trait objects that a
+//! task's crate runs.
+
+mod build;
+mod definition;
+mod source;
+mod toml_error;
+
+pub use build::{Parts, build, build_tokenizer};
+pub use definition::{BackbonePart, Definition, Task, TextPart, TokenizerPart, schema};
+pub use source::Source;
+pub use toml_error::{DefinitionError, parse_toml};
+
+/// What keeps a pipeline from being built.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// The definition cannot be read.
+    #[error(transparent)]
+    Definition(#[from] DefinitionError),
+    /// A part that the task needs is not in the definition.
+    #[error("{name}: a {task} pipeline needs `{part}`")]
+    Lacks {
+        /// The pipeline.
+        name: String,
+        /// Its task.
+        task: String,
+        /// The missing table or key.
+        part: &'static str,
+    },
+    /// A file that the definition names cannot be used.
+    #[error("{file}: {reason}")]
+    File {
+        /// The file as the definition names it.
+        file: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Weights that do not fit: all of both files.
+    #[error("{0}")]
+    Weights(String),
+    /// A configuration that no part can be built from.
+    #[error("{name}: {source}")]
+    Part {
+        /// The pipeline.
+        name: String,
+        /// Field, value and what would do.
+        source: ravel_core::Error,
+    },
+    /// The subword file.
+    #[error(transparent)]
+    Text(#[from] ravel_text::TextError),
+}

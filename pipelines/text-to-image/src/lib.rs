@@ -1,1 +1,224 @@
-//! Text to image: request, steps and output.
+//! Text to image: a prompt becomes codes, codes become a picture.
+//!
+//! The text goes in front of the codes as a prefix; the head and the tokenizer decide what a unit is. Each picture of a request
+//! follows from the seed and its number alone, whatever else is made beside it.
+
+use std::ops::ControlFlow;
+
+use burn::tensor::{Int, Tensor, TensorData};
+use ravel_core::{Codes, Condition, Generator, Images, Seed, Start};
+use ravel_decode::SamplerConfig;
+use ravel_pipeline::Parts;
+use ravel_text::TextError;
+use serde::{Deserialize, Serialize};
+
+/// Pictures that are made side by side.
+const BATCH: usize = 16;
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// One picture each.
+    pub prompts: Vec<String>,
+    /// The source of all randomness.
+    pub seed: u64,
+    /// Number of the first picture in its series: picture `n` of a series is the same however the series is cut.
+    pub first: u64,
+    /// How ids are drawn.
+    pub sampler: SamplerConfig,
+}
+
+/// What is told after every unit.
+pub struct Progress<'a> {
+    /// Number of the batch's first picture within the request.
+    pub picture: usize,
+    /// Units that are done.
+    pub done: usize,
+    /// Units in all.
+    pub units: usize,
+    /// The codes so far.
+    pub codes: &'a Codes,
+}
+
+/// The pictures of a request, in its order.
+#[derive(Debug)]
+pub struct Output {
+    /// `[prompts, 3, height, width]`.
+    pub images: Images,
+}
+
+/// What is wrong with a request, or what the parts report.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No prompt.
+    #[error("there is no prompt; at least one picture is needed")]
+    Nothing,
+    /// A prompt that cannot be used.
+    #[error("prompt {number}: {source}")]
+    Prompt {
+        /// Its number, from 1.
+        number: usize,
+        /// What is wrong with it.
+        source: TextError,
+    },
+    /// What the parts report.
+    #[error(transparent)]
+    Part(#[from] ravel_core::Error),
+}
+
+/// What a picture was made from; enough to make it again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Metadata {
+    /// The prompt.
+    pub prompt: String,
+    /// The request's seed.
+    pub seed: u64,
+    /// The picture's number in its series.
+    pub number: u64,
+    /// The pipeline's name, or the path of its definition.
+    pub pipeline: String,
+    /// The pipeline's fingerprint.
+    pub hash: String,
+    /// How ids were drawn.
+    pub sampler: SamplerConfig,
+    /// The program's version.
+    pub version: String,
+}
+
+/// A text-to-image pipeline.
+pub struct TextToImage {
+    parts: Parts,
+}
+
+impl TextToImage {
+    /// A pipeline of built parts.
+    pub fn new(parts: Parts) -> Self {
+        Self { parts }
+    }
+
+    /// The parts.
+    pub fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// Makes all pictures of a request. `watch` is told after each unit and may stop the run, which then gives `None`.
+    ///
+    /// # Errors
+    /// [`Error`] before anything is made if a prompt cannot be used.
+    pub fn run(
+        &self,
+        request: &Request,
+        watch: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
+    ) -> Result<Option<Output>, Error> {
+        if request.prompts.is_empty() {
+            return Err(Error::Nothing);
+        }
+        request.sampler.validate()?;
+        let prompts = self.ids_of(&request.prompts)?;
+        let mut pixels = Vec::new();
+        for (batch, rows) in prompts.chunks(BATCH).enumerate() {
+            let picture = batch * BATCH;
+            match self.batch(request, rows, picture, watch)? {
+                Some(images) => pixels.push(images.pixels),
+                None => return Ok(None),
+            }
+        }
+        let pixels = Tensor::cat(pixels, 0);
+        Ok(Some(Output {
+            images: Images { pixels },
+        }))
+    }
+
+    /// The picture that codes already show.
+    ///
+    /// # Errors
+    /// What the tokenizer reports.
+    pub fn preview(&self, codes: &Codes) -> Result<Images, Error> {
+        Ok(self.parts.tokenizer.preview(codes)?)
+    }
+
+    /// The condition of some prompts.
+    ///
+    /// # Errors
+    /// [`Error::Prompt`].
+    pub fn condition(&self, prompts: &[String]) -> Result<Condition, Error> {
+        Ok(self.embedded(&self.ids_of(prompts)?))
+    }
+
+    fn ids_of(&self, prompts: &[String]) -> Result<Vec<Vec<u32>>, Error> {
+        let ids = prompts.iter().enumerate().map(|(at, prompt)| {
+            self.parts
+                .text
+                .prompt(prompt, self.parts.prompt_length)
+                .map_err(|source| Error::Prompt {
+                    number: at + 1,
+                    source,
+                })
+        });
+        ids.collect()
+    }
+
+    fn embedded(&self, rows: &[Vec<u32>]) -> Condition {
+        let ids: Vec<i32> = rows.iter().flatten().map(|&id| id as i32).collect();
+        let shape = [rows.len(), self.parts.prompt_length];
+        let data = TensorData::new::<i32, _>(ids, shape);
+        let ids: Tensor<2, Int> = Tensor::from_data(data, &self.parts.device);
+        self.parts.prefix.condition(ids)
+    }
+
+    fn batch(
+        &self,
+        request: &Request,
+        rows: &[Vec<u32>],
+        picture: usize,
+        watch: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
+    ) -> Result<Option<Images>, Error> {
+        let parts = &self.parts;
+        let layout = parts.tokenizer.spec().layout.clone();
+        let units = parts.head.units(&layout).len();
+        let mut condition = self.embedded(rows);
+        let mut batch = rows.len();
+        if request.sampler.is_guided() {
+            let empty = vec![parts.text.empty_prompt(parts.prompt_length); batch];
+            condition = condition.stack(self.embedded(&empty));
+            batch *= 2;
+        }
+        let numbers: Vec<u64> = (0..rows.len() as u64)
+            .map(|row| request.first + picture as u64 + row)
+            .collect();
+        let seed = Seed::new(request.seed).named("text-to-image");
+        let mut sampler = request.sampler.build(seed, &numbers, units);
+        let generator = Generator {
+            backbone: &*parts.backbone,
+            head: &*parts.head,
+            pyramid: parts.tokenizer.pyramid(),
+        };
+        let prompt = Codes {
+            ids: Tensor::zeros([batch, 1, 0], &parts.device),
+            layout: layout.clone(),
+        };
+        let mut stopped = false;
+        let codes = parts.decoding.decode(
+            &generator,
+            Start { condition, prompt },
+            &layout,
+            &mut *sampler,
+            &mut |unit, codes| {
+                let codes = codes.rows(0, rows.len());
+                let flow = watch(&Progress {
+                    picture,
+                    done: unit.index + 1,
+                    units,
+                    codes: &codes,
+                });
+                stopped |= flow.is_break();
+                flow
+            },
+        )?;
+        if stopped {
+            return Ok(None);
+        }
+        Ok(Some(parts.tokenizer.decode(&codes.rows(0, rows.len()))?))
+    }
+}

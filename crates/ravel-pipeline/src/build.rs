@@ -1,0 +1,180 @@
+//! From a definition to built parts.
+
+use burn::tensor::Device;
+use multiscale_image::MultiscaleImageTokenizer;
+use ravel_backbone::Transformer;
+use ravel_core::{Backbone, Decoding, Head, Images, Tokenizer};
+use ravel_decode::SamplerConfig;
+use ravel_heads::{HeadConfig, PrefixConfig, PrefixEmbedding};
+use ravel_text::Subwords;
+use ravel_weights::{Checkpoint, WeightsError, load, sha256_hex};
+use vq_image::VqImageTokenizer;
+
+use crate::definition::{BackbonePart, Definition, TextPart, TokenizerPart};
+use crate::{PipelineError, Source};
+
+/// Hexadecimal digits of a pipeline's fingerprint.
+const HASH_DIGITS: usize = 16;
+
+/// The parts of a text-to-image pipeline, ready to run.
+pub struct Parts {
+    /// Splits prompts.
+    pub text: Subwords,
+    /// Positions of every prompt.
+    pub prompt_length: usize,
+    /// Embeds prompts.
+    pub prefix: PrefixEmbedding,
+    /// The sequence model.
+    pub backbone: Box<dyn Backbone>,
+    /// What is predicted.
+    pub head: Box<dyn Head>,
+    /// What turns codes into pictures.
+    pub tokenizer: Box<dyn Tokenizer<Signal = Images>>,
+    /// The loop over units.
+    pub decoding: Box<dyn Decoding>,
+    /// Sampling settings where a request names none.
+    pub sampler: SamplerConfig,
+    /// The pipeline's name.
+    pub name: String,
+    /// Fingerprint of the definition and all its files.
+    pub hash: String,
+    /// Where it runs.
+    pub device: Device,
+}
+
+/// What went wrong with weights, collected from all files before anything is reported.
+#[derive(Default)]
+struct Faults(Vec<String>);
+
+impl Faults {
+    fn keep<T>(&mut self, result: Result<T, WeightsError>) -> Option<T> {
+        result.map_err(|error| self.0.push(error.to_string())).ok()
+    }
+
+    fn report(self) -> PipelineError {
+        PipelineError::Weights(self.0.join("; "))
+    }
+}
+
+/// Builds the tokenizer of a definition.
+///
+/// # Errors
+/// [`PipelineError`] if a size is impossible or the weights do not fit.
+pub fn build_tokenizer(
+    part: &TokenizerPart,
+    source: &Source,
+    device: &Device,
+) -> Result<Box<dyn Tokenizer<Signal = Images>>, PipelineError> {
+    let mut faults = Faults::default();
+    tokenizer(part, source, device, &mut faults)?.ok_or_else(|| faults.report())
+}
+
+fn tokenizer(
+    part: &TokenizerPart,
+    source: &Source,
+    device: &Device,
+    faults: &mut Faults,
+) -> Result<Option<Box<dyn Tokenizer<Signal = Images>>>, PipelineError> {
+    part.spec().map_err(|source| PipelineError::Part {
+        name: "tokenizer".into(),
+        source,
+    })?;
+    let bytes = source.read(part.weights())?;
+    let Some(checkpoint) = faults.keep(Checkpoint::from_bytes(bytes, part.weights())) else {
+        return Ok(None);
+    };
+    Ok(match part {
+        TokenizerPart::VqImage { config, .. } => faults
+            .keep(load(config.init(device), &checkpoint, ""))
+            .map(|module| Box::new(VqImageTokenizer::new(module, config)) as _),
+        TokenizerPart::MultiscaleImage { config, .. } => faults
+            .keep(load(config.init(device), &checkpoint, ""))
+            .map(|module| Box::new(MultiscaleImageTokenizer::new(module, config)) as _),
+    })
+}
+
+/// Builds all parts of a text-to-image definition.
+///
+/// # Errors
+/// [`PipelineError`]; missing, unused and misshapen tensors of all weight files are reported together.
+pub fn build(
+    definition: &Definition,
+    source: &Source,
+    device: &Device,
+) -> Result<Parts, PipelineError> {
+    definition.check(source)?;
+    let (text, backbone, head) = definition.generator_parts()?;
+    let TextPart::Subword { file, length } = text;
+    let BackbonePart::Transformer { config } = backbone;
+    let weights = definition.weights.as_deref().unwrap_or_default();
+    let text_bytes = source.read(file)?;
+    let text = Subwords::from_bytes(&text_bytes, file)?;
+    let prefix = PrefixConfig {
+        vocabulary_size: text.vocabulary_size(),
+        len: *length,
+        ..PrefixConfig::default()
+    };
+    let mut faults = Faults::default();
+    let tokenizer = tokenizer(&definition.tokenizer, source, device, &mut faults)?;
+    let bytes = source.read(weights)?;
+    let spec = definition
+        .tokenizer
+        .spec()
+        .map_err(|source| PipelineError::Part {
+            name: definition.name.clone(),
+            source,
+        })?;
+    let width = config.d_model;
+    let mut prefix_embedding = None;
+    let mut transformer: Option<Transformer> = None;
+    let mut built_head: Option<Box<dyn Head>> = None;
+    if let Some(checkpoint) = faults.keep(Checkpoint::from_bytes(bytes, weights)) {
+        prefix_embedding = faults.keep(load(prefix.init(width, device), &checkpoint, "prefix"));
+        transformer = faults.keep(load(config.init(device), &checkpoint, "backbone"));
+        let (axes, layout) = (config.axes(), &spec.layout);
+        built_head = match head {
+            HeadConfig::NextToken(head) => faults
+                .keep(load(
+                    head.init(width, axes, layout, device),
+                    &checkpoint,
+                    "head",
+                ))
+                .map(|head| Box::new(head) as _),
+            HeadConfig::NextScale(head) => faults
+                .keep(load(
+                    head.init(width, axes, layout, device),
+                    &checkpoint,
+                    "head",
+                ))
+                .map(|head| Box::new(head) as _),
+        };
+    }
+    let (Some(tokenizer), Some(prefix), Some(backbone), Some(head)) =
+        (tokenizer, prefix_embedding, transformer, built_head)
+    else {
+        return Err(faults.report());
+    };
+    Ok(Parts {
+        text,
+        prompt_length: *length,
+        prefix,
+        backbone: Box::new(backbone),
+        head,
+        tokenizer,
+        decoding: definition.decoding.build(),
+        sampler: definition.sampler.clone(),
+        name: definition.name.clone(),
+        hash: fingerprint(definition, source)?,
+        device: device.clone(),
+    })
+}
+
+fn fingerprint(definition: &Definition, source: &Source) -> Result<String, PipelineError> {
+    let mut all = definition.to_toml().into_bytes();
+    let TextPart::Subword { file, .. } = definition.generator_parts()?.0;
+    let weights = definition.weights.as_deref().unwrap_or_default();
+    for file in [file.as_str(), weights, definition.tokenizer.weights()] {
+        all.extend(sha256_hex(&source.read(file)?).bytes());
+    }
+    Ok(sha256_hex(&all)[..HASH_DIGITS].to_string())
+}

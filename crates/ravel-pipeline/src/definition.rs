@@ -1,0 +1,237 @@
+//! The definition file.
+
+use multiscale_image::MultiscaleImageConfig;
+use ravel_backbone::TransformerConfig;
+use ravel_core::CodeSpec;
+use ravel_decode::{DecodingConfig, SamplerConfig};
+use ravel_heads::HeadConfig;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use vq_image::VqImageConfig;
+
+use crate::{DefinitionError, PipelineError, Source, parse_toml};
+
+/// What a pipeline is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Task {
+    /// A prompt becomes a picture.
+    TextToImage,
+    /// A picture becomes codes and back; no generator.
+    ImageTokenizer,
+}
+
+impl Task {
+    /// The task as definitions write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TextToImage => "text-to-image",
+            Self::ImageTokenizer => "image-tokenizer",
+        }
+    }
+}
+
+/// Every part of a pipeline, and the settings to run it with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Definition {
+    /// What it is for.
+    pub task: Task,
+    /// What people call it.
+    pub name: String,
+    /// What it makes, in a line.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// Licence of the weights.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub licence: String,
+    /// File with the generator's weights: `prefix.*`, `backbone.*` and `head.*`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<String>,
+    /// How a prompt is split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<TextPart>,
+    /// How units follow one another.
+    #[serde(default)]
+    pub decoding: DecodingConfig,
+    /// Sampling settings where a request names none.
+    #[serde(default)]
+    pub sampler: SamplerConfig,
+    /// What turns codes into signals.
+    pub tokenizer: TokenizerPart,
+    /// The sequence model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backbone: Option<BackbonePart>,
+    /// What is predicted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<HeadConfig>,
+}
+
+/// How a prompt is split into ids.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", deny_unknown_fields, rename_all = "kebab-case")]
+pub enum TextPart {
+    /// Subwords of a `tokenizer.json`.
+    Subword {
+        /// The file.
+        file: String,
+        /// Positions of every prompt.
+        length: usize,
+    },
+}
+
+/// What turns codes into signals.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", deny_unknown_fields, rename_all = "kebab-case")]
+pub enum TokenizerPart {
+    /// One grid of codes.
+    VqImage {
+        /// File with the weights.
+        weights: String,
+        /// Sizes.
+        config: VqImageConfig,
+    },
+    /// A coarse-to-fine pyramid of codes.
+    MultiscaleImage {
+        /// File with the weights.
+        weights: String,
+        /// Sizes.
+        config: MultiscaleImageConfig,
+    },
+}
+
+impl TokenizerPart {
+    /// The kind as definitions write it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::VqImage { .. } => "vq-image",
+            Self::MultiscaleImage { .. } => "multiscale-image",
+        }
+    }
+
+    /// File with the weights.
+    pub fn weights(&self) -> &str {
+        match self {
+            Self::VqImage { weights, .. } | Self::MultiscaleImage { weights, .. } => weights,
+        }
+    }
+
+    /// What the codes look like.
+    ///
+    /// # Errors
+    /// [`ravel_core::Error::Config`] names the field that no tokenizer can be built from.
+    pub fn spec(&self) -> ravel_core::Result<CodeSpec> {
+        match self {
+            Self::VqImage { config, .. } => config.validate().map(|()| config.spec()),
+            Self::MultiscaleImage { config, .. } => config.validate().map(|()| config.spec()),
+        }
+    }
+}
+
+/// The sequence model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", deny_unknown_fields, rename_all = "kebab-case")]
+pub enum BackbonePart {
+    /// The shared transformer.
+    Transformer {
+        /// Sizes and choices.
+        #[serde(default)]
+        config: TransformerConfig,
+    },
+}
+
+impl Definition {
+    /// Reads a definition; `path` stands for it in messages.
+    ///
+    /// # Errors
+    /// [`DefinitionError`] with line and column.
+    pub fn parse(path: &str, text: &str) -> Result<Self, DefinitionError> {
+        parse_toml(path, text)
+    }
+
+    /// The definition as a file.
+    pub fn to_toml(&self) -> String {
+        toml::to_string_pretty(self).expect("a definition is plain data")
+    }
+
+    /// Checks all that can be known without building: parts, sizes that must agree, files.
+    ///
+    /// # Errors
+    /// [`PipelineError`] names the first thing that does not fit.
+    pub fn check(&self, source: &Source) -> Result<(), PipelineError> {
+        let part = |source| PipelineError::Part {
+            name: self.name.clone(),
+            source,
+        };
+        let spec = self.tokenizer.spec().map_err(part)?;
+        source.read(self.tokenizer.weights())?;
+        if self.task == Task::ImageTokenizer {
+            return Ok(());
+        }
+        let (text, backbone, head) = self.generator_parts()?;
+        let TextPart::Subword { file, length } = text;
+        let BackbonePart::Transformer { config } = backbone;
+        source.read(file)?;
+        source.read(self.weights.as_deref().unwrap_or_default())?;
+        config.validate().map_err(part)?;
+        head.validate().map_err(part)?;
+        self.sampler.validate().map_err(part)?;
+        check_head(head, &spec).map_err(part)?;
+        if *length < 2 {
+            return Err(part(ravel_core::Error::Config {
+                field: "text.length".into(),
+                found: length.to_string(),
+                expected: "2 at least".into(),
+            }));
+        }
+        Ok(())
+    }
+
+    /// The parts that only a generator has.
+    pub(crate) fn generator_parts(
+        &self,
+    ) -> Result<(&TextPart, &BackbonePart, &HeadConfig), PipelineError> {
+        let lacks = |part: &'static str| PipelineError::Lacks {
+            name: self.name.clone(),
+            task: self.task.name().into(),
+            part,
+        };
+        self.weights.as_ref().ok_or_else(|| lacks("weights"))?;
+        Ok((
+            self.text.as_ref().ok_or_else(|| lacks("text"))?,
+            self.backbone.as_ref().ok_or_else(|| lacks("backbone"))?,
+            self.head.as_ref().ok_or_else(|| lacks("head"))?,
+        ))
+    }
+}
+
+/// Whether the head's ids are the tokenizer's.
+fn check_head(head: &HeadConfig, spec: &CodeSpec) -> ravel_core::Result<()> {
+    let (size, width) = match head {
+        HeadConfig::NextToken(head) => (head.codebook_size, head.code_width),
+        HeadConfig::NextScale(head) => {
+            head.validate_for(&spec.layout)?;
+            (head.codebook_size, Some(head.code_width))
+        }
+    };
+    let agree = |field: &str, found: usize, expected: usize| match found == expected {
+        true => Ok(()),
+        false => Err(ravel_core::Error::Config {
+            field: field.into(),
+            found: found.to_string(),
+            expected: format!("{expected}, the tokenizer's own"),
+        }),
+    };
+    agree("head.codebook-size", size, spec.codebook_size)?;
+    agree(
+        "head.code-width",
+        width.unwrap_or(spec.code_width),
+        spec.code_width,
+    )
+}
+
+/// The JSON schema of definitions.
+pub fn schema() -> String {
+    let schema = schemars::schema_for!(Definition);
+    serde_json::to_string_pretty(&schema).expect("a schema is plain data")
+}
