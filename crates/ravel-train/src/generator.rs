@@ -1,0 +1,527 @@
+//! Training of a text-to-image generator over the codes of a finished tokenizer.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use burn::module::Module;
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use rand_core::Rng;
+use ravel_backbone::Transformer;
+use ravel_core::{Codes, Decoding, Generator, Head, Images, Layout, Pyramid, Seed, Start, Tokenizer};
+use ravel_decode::{OneByOne, SamplerConfig};
+use ravel_heads::{HeadConfig, NextScale, NextToken, PrefixConfig, PrefixEmbedding};
+use ravel_media::Picture;
+use ravel_pipeline::{BackbonePart, Definition, Source, TextPart};
+use ravel_text::Subwords;
+use ravel_weights::{Checkpoint, Dtype};
+
+use crate::run::Task;
+use crate::{
+    Batches, GeneratorConfig, Item, Optimizer, Pictures, Recipe, TrainError, cross_entropy, follow,
+    host,
+};
+
+/// Pictures whose codes are computed at a time.
+const ENCODE_BATCH: usize = 64;
+/// Captions on a sample sheet, half of them held out.
+const SHEET: usize = 16;
+
+/// All that is trained together: text prefix, sequence model and head.
+#[derive(Module, Debug)]
+pub struct TextToImageModel {
+    /// Embeds the prompt's ids.
+    pub prefix: PrefixEmbedding,
+    /// The sequence model.
+    pub backbone: Transformer,
+    /// Predicts codes.
+    pub head: HeadModule,
+}
+
+/// A head that can be trained.
+#[derive(Module, Debug)]
+pub enum HeadModule {
+    /// One token after another.
+    NextToken(NextToken),
+    /// One scale after another.
+    NextScale(NextScale),
+}
+
+impl HeadModule {
+    /// The head as the decoding loop sees it.
+    pub fn as_head(&self) -> &dyn Head {
+        match self {
+            Self::NextToken(head) => head,
+            Self::NextScale(head) => head,
+        }
+    }
+}
+
+impl TextToImageModel {
+    /// Parameters by the paths that the exported file has.
+    pub fn tensors(&self) -> Vec<(String, TensorData)> {
+        let head = match &self.head {
+            HeadModule::NextToken(head) => ravel_weights::tensors_of(head),
+            HeadModule::NextScale(head) => ravel_weights::tensors_of(head),
+        };
+        let mut all: Vec<_> = named("prefix", ravel_weights::tensors_of(&self.prefix)).collect();
+        all.extend(named("backbone", ravel_weights::tensors_of(&self.backbone)));
+        all.extend(named("head", head));
+        all
+    }
+
+    fn load(self, checkpoint: &Checkpoint, prefix: &str) -> Result<Self, TrainError> {
+        let part = |name: &str| format!("{prefix}.{name}");
+        Ok(Self {
+            prefix: ravel_weights::load(self.prefix, checkpoint, &part("prefix"))?,
+            backbone: ravel_weights::load(self.backbone, checkpoint, &part("backbone"))?,
+            head: match self.head {
+                HeadModule::NextToken(head) => {
+                    HeadModule::NextToken(ravel_weights::load(head, checkpoint, &part("head"))?)
+                }
+                HeadModule::NextScale(head) => {
+                    HeadModule::NextScale(ravel_weights::load(head, checkpoint, &part("head"))?)
+                }
+            },
+        })
+    }
+}
+
+/// Codes of some pictures, `positions` each, row after row.
+struct CodeTable {
+    ids: Vec<i32>,
+    positions: usize,
+}
+
+impl CodeTable {
+    fn encode(
+        tokenizer: &dyn Tokenizer<Signal = Images>,
+        pictures: &Pictures,
+        items: &[Item],
+        device: &Device,
+    ) -> Result<Self, TrainError> {
+        let mut ids = Vec::new();
+        for chunk in items.chunks(ENCODE_BATCH) {
+            let pixels = pictures.tensor(chunk, device);
+            let codes = tokenizer.encode(Images { pixels })?;
+            ids.extend(codes.to_host().into_iter().flatten().map(|id| id as i32));
+        }
+        Ok(Self {
+            ids,
+            positions: tokenizer.spec().layout.len(),
+        })
+    }
+
+    /// `[items, positions]`.
+    fn rows(&self, items: &[usize], device: &Device) -> Tensor<2, Int> {
+        let values: Vec<i32> = items
+            .iter()
+            .flat_map(|item| &self.ids[item * self.positions..(item + 1) * self.positions])
+            .copied()
+            .collect();
+        let shape = [items.len(), self.positions];
+        Tensor::from_data(TensorData::new::<i32, _>(values, shape), device)
+    }
+}
+
+/// A generator in training.
+pub struct GeneratorTask {
+    recipe: Recipe,
+    config: GeneratorConfig,
+    pictures: Pictures,
+    train_codes: CodeTable,
+    held_out_codes: CodeTable,
+    text: Subwords,
+    /// Prompts of each training picture: the caption's, then its alternates'.
+    prompts: Vec<Vec<Vec<u32>>>,
+    tokenizer_definition: Definition,
+    tokenizer: Box<dyn Tokenizer<Signal = Images>>,
+    model: TextToImageModel,
+    average: TextToImageModel,
+    optimizer: Optimizer,
+    batches: Batches,
+    seed: Seed,
+    device: Device,
+}
+
+impl GeneratorTask {
+    /// Reads the tokenizer, trains the subwords, encodes all pictures and draws first weights.
+    ///
+    /// # Errors
+    /// [`TrainError`] if the tokenizer does not fit the recipe or a caption is too long.
+    pub fn new(
+        recipe: &Recipe,
+        config: &GeneratorConfig,
+        pictures: Pictures,
+        device: &Device,
+    ) -> Result<Self, TrainError> {
+        let (tokenizer_definition, tokenizer) = open_tokenizer(&config.tokenizer, device)?;
+        let text = train_subwords(&pictures, config.vocabulary_size)?;
+        let prompts = pictures
+            .train
+            .iter()
+            .map(|item| {
+                std::iter::once(&item.caption)
+                    .chain(&item.alternates)
+                    .map(|caption| text.prompt(caption, config.text_length))
+                    .collect::<Result<Vec<_>, _>>()
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let train_codes = CodeTable::encode(&*tokenizer, &pictures, &pictures.train, device)?;
+        let held_out_codes = CodeTable::encode(&*tokenizer, &pictures, &pictures.held_out, device)?;
+        let seed = Seed::new(recipe.seed);
+        device.seed(seed.named("first weights").number());
+        let average = first_weights(config, &text, &*tokenizer, device)?;
+        let training = device.clone().autodiff();
+        let model = average.clone().fork(&training).train();
+        Ok(Self {
+            batches: Batches::new(seed.named("order"), pictures.train.len(), recipe.batch),
+            optimizer: Optimizer::new(recipe.optimizer.clone()),
+            recipe: recipe.clone(),
+            config: config.clone(),
+            pictures,
+            train_codes,
+            held_out_codes,
+            text,
+            prompts,
+            tokenizer_definition,
+            tokenizer,
+            model,
+            average,
+            seed,
+            device: device.clone(),
+        })
+    }
+
+    /// Trained numbers.
+    pub fn parameters(&self) -> usize {
+        self.average.num_params()
+    }
+
+    /// Prompt ids of the items of a step, some replaced by an alternate or by the empty prompt.
+    fn captions(&self, step: usize, items: &[usize]) -> Vec<u32> {
+        let seed = self.seed.named("captions").indexed(step as u64);
+        let chance = |random: &mut dyn FnMut() -> u32| f64::from(random()) / f64::from(u32::MAX);
+        items
+            .iter()
+            .enumerate()
+            .flat_map(|(row, &item)| {
+                let mut stream = seed.indexed(row as u64).stream();
+                let mut random = || stream.next_u32();
+                let prompts = &self.prompts[item];
+                if chance(&mut random) < self.config.drop_caption {
+                    return self.text.empty_prompt(self.config.text_length);
+                }
+                let other = chance(&mut random) < self.config.alternate_caption;
+                match prompts.len() - 1 {
+                    alternates if other && alternates > 0 => {
+                        prompts[1 + random() as usize % alternates].clone()
+                    }
+                    _ => prompts[0].clone(),
+                }
+            })
+            .collect()
+    }
+
+    fn loss(
+        &self,
+        model: &TextToImageModel,
+        prompts: Tensor<2, Int>,
+        codes: Tensor<2, Int>,
+        device: &Device,
+    ) -> Tensor<1> {
+        let condition = model.prefix.condition(prompts);
+        let logits = match &model.head {
+            HeadModule::NextToken(head) => {
+                let input = head.inputs(codes.clone(), &condition);
+                head.logits_of(model.backbone.forward(input, &condition))
+            }
+            HeadModule::NextScale(head) => {
+                let features = self.features(codes.clone(), device);
+                let input = head.inputs(features, &condition);
+                head.logits_of(model.backbone.forward(input, &condition))
+            }
+        };
+        cross_entropy(logits, codes)
+    }
+
+    /// What a next-scale head is shown of given codes: computed outside the graph, since the tokenizer is frozen.
+    fn features(&self, codes: Tensor<2, Int>, device: &Device) -> Tensor<3> {
+        let pyramid = self
+            .tokenizer
+            .pyramid()
+            .expect("a next-scale head was built on a pyramid");
+        let codes = if codes.is_autodiff() { codes.inner() } else { codes };
+        let features = teacher_features(pyramid, codes);
+        if device.is_autodiff() {
+            Tensor::from_inner(features)
+        } else {
+            features
+        }
+    }
+
+    /// Mean loss over held-out pictures, per token.
+    fn held_out_loss(&self) -> Result<f64, TrainError> {
+        let items: Vec<usize> = (0..self.pictures.held_out.len()).collect();
+        let mut total = 0.0;
+        for chunk in items.chunks(ENCODE_BATCH) {
+            let mut ids = Vec::new();
+            for &item in chunk {
+                let caption = &self.pictures.held_out[item].caption;
+                ids.extend(self.text.prompt(caption, self.config.text_length)?);
+            }
+            let prompts = self.prompt_tensor(ids, &self.device);
+            let codes = self.held_out_codes.rows(chunk, &self.device);
+            let loss = self.loss(&self.average, prompts, codes, &self.device);
+            total += f64::from(host(loss)[0]) * chunk.len() as f64;
+        }
+        Ok(total / items.len().max(1) as f64)
+    }
+
+    fn prompt_tensor(&self, ids: Vec<u32>, device: &Device) -> Tensor<2, Int> {
+        let len = self.config.text_length;
+        let ids: Vec<i32> = ids.into_iter().map(|id| id as i32).collect();
+        let shape = [ids.len() / len, len];
+        Tensor::from_data(TensorData::new::<i32, _>(ids, shape), device)
+    }
+
+    fn generate(&self, captions: &[&str]) -> Result<Images, TrainError> {
+        let mut ids = Vec::new();
+        for caption in captions {
+            ids.extend(self.text.prompt(caption, self.config.text_length)?);
+        }
+        let condition = self.average.prefix.condition(self.prompt_tensor(ids, &self.device));
+        let layout = self.tokenizer.spec().layout.clone();
+        let prompt = Codes {
+            ids: Tensor::zeros([captions.len(), 1, 0], &self.device),
+            layout: layout.clone(),
+        };
+        let generator = Generator {
+            backbone: &self.average.backbone,
+            head: self.average.head.as_head(),
+            pyramid: self.tokenizer.pyramid(),
+        };
+        let greedy = SamplerConfig {
+            temperature: 0.0,
+            ..SamplerConfig::default()
+        };
+        let rows: Vec<u64> = (0..captions.len() as u64).collect();
+        let units = generator.head.units(&layout).len();
+        let mut sampler = greedy.build(self.seed.named("samples"), &rows, units);
+        let codes = OneByOne.decode(
+            &generator,
+            Start { condition, prompt },
+            &layout,
+            &mut *sampler,
+            &mut |_, _| ControlFlow::Continue(()),
+        )?;
+        Ok(self.tokenizer.decode(&codes)?)
+    }
+}
+
+impl Task for GeneratorTask {
+    fn step(&mut self, step: usize) -> Result<BTreeMap<String, f64>, TrainError> {
+        let training = self.device.clone().autodiff();
+        let items = self.batches.at(step);
+        let prompts = self.prompt_tensor(self.captions(step, &items), &training);
+        let codes = self.train_codes.rows(&items, &training);
+        let loss = self.loss(&self.model, prompts, codes, &training);
+        let value = f64::from(host(loss.clone())[0]);
+        if !value.is_finite() {
+            return Err(TrainError::NotFinite {
+                place: "the generator's loss".into(),
+            });
+        }
+        let gradients = GradientsParams::from_grads(loss.backward(), &self.model);
+        let share = self.recipe.optimizer.rate_share(step, self.recipe.steps);
+        let (model, update) = self.optimizer.step(self.model.clone(), gradients, share)?;
+        self.model = model;
+        let decay = warmed(self.recipe.optimizer.average, step);
+        self.average = follow(self.average.clone(), &self.model, decay);
+        Ok(BTreeMap::from([
+            ("loss".to_string(), value),
+            ("gradient-norm".to_string(), update.gradient_norm),
+            ("rate-share".to_string(), share),
+        ]))
+    }
+
+    fn validate(&self) -> Result<BTreeMap<String, f64>, TrainError> {
+        if self.pictures.held_out.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let loss = self.held_out_loss()?;
+        Ok(BTreeMap::from([("loss".to_string(), loss)]))
+    }
+
+    fn samples(&self) -> Result<Picture, TrainError> {
+        let spread = |items: &[Item], count: usize| -> Vec<String> {
+            let step = (items.len() / count.max(1)).max(1);
+            let captions = items.iter().step_by(step).take(count);
+            captions.map(|item| item.caption.clone()).collect()
+        };
+        let mut captions = spread(&self.pictures.train, SHEET / 2);
+        captions.extend(spread(&self.pictures.held_out, SHEET / 2));
+        let captions: Vec<&str> = captions.iter().map(String::as_str).collect();
+        let pictures = ravel_media::pictures_from_images(&self.generate(&captions)?);
+        Ok(ravel_media::grid(&pictures, SHEET / 2, 2))
+    }
+
+    fn tensors(&self) -> Vec<(String, TensorData)> {
+        let mut all: Vec<_> = named("model", self.model.tensors()).collect();
+        all.extend(named("average", self.average.tensors()));
+        all.extend(named("optimizer", self.optimizer.tensors()));
+        all
+    }
+
+    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), TrainError> {
+        self.model = self.model.clone().load(checkpoint, "model")?;
+        self.average = self.average.clone().load(checkpoint, "average")?;
+        let state = checkpoint.tensors_under("optimizer")?;
+        self.optimizer.restore(state, &self.device)
+    }
+
+    fn export(&self, folder: &Path) -> Result<(), TrainError> {
+        let metadata = BTreeMap::from([("name".to_string(), self.recipe.name.clone())]);
+        ravel_weights::save(
+            &folder.join("generator.safetensors"),
+            self.average.tensors(),
+            &metadata,
+            Dtype::F16,
+        )?;
+        self.text.save(&folder.join("text.json"))?;
+        copy(&self.config.tokenizer, folder, "tokenizer.safetensors")?;
+        let definition = Definition {
+            task: ravel_pipeline::Task::TextToImage,
+            name: self.recipe.name.clone(),
+            description: self.recipe.description.clone(),
+            licence: self.recipe.licence.clone(),
+            weights: Some("generator.safetensors".into()),
+            text: Some(TextPart::Subword {
+                file: "text.json".into(),
+                length: self.config.text_length,
+            }),
+            tokenizer: self.tokenizer_definition.tokenizer.clone(),
+            backbone: Some(BackbonePart::Transformer {
+                config: self.config.backbone.clone(),
+            }),
+            head: Some(self.config.head.clone()),
+            decoding: Default::default(),
+            sampler: self.config.sampler.clone(),
+        };
+        ravel_weights::atomic_write(&folder.join("pipeline.toml"), definition.to_toml().as_bytes())?;
+        Ok(())
+    }
+}
+
+/// The tensors with a path in front of their names.
+pub(crate) fn named(
+    prefix: &str,
+    tensors: Vec<(String, TensorData)>,
+) -> impl Iterator<Item = (String, TensorData)> {
+    let prefix = prefix.to_string();
+    tensors.into_iter().map(move |(name, data)| (format!("{prefix}.{name}"), data))
+}
+
+/// The averaging decay early on, when an average over many steps would remember the first weights.
+pub(crate) fn warmed(decay: f64, step: usize) -> f64 {
+    decay.min((1.0 + step as f64) / (10.0 + step as f64))
+}
+
+fn copy(from: &Path, to: &Path, name: &str) -> Result<(), TrainError> {
+    let path = from.join(name);
+    let bytes = std::fs::read(&path).map_err(|source| TrainError::File { path, source })?;
+    ravel_weights::atomic_write(&to.join(name), &bytes)?;
+    Ok(())
+}
+
+type OpenTokenizer = (Definition, Box<dyn Tokenizer<Signal = Images>>);
+
+fn open_tokenizer(folder: &Path, device: &Device) -> Result<OpenTokenizer, TrainError> {
+    let path = folder.join("tokenizer.toml");
+    let wrong = |reason: String| TrainError::Recipe {
+        path: path.display().to_string(),
+        reason,
+    };
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| wrong(format!("{error} (train the tokenizer's recipe first)")))?;
+    let definition = Definition::parse(&path.display().to_string(), &text)
+        .map_err(|error| wrong(error.to_string()))?;
+    let source = Source::Folder(folder.to_path_buf());
+    let tokenizer = ravel_pipeline::build_tokenizer(&definition.tokenizer, &source, device)
+        .map_err(|error| wrong(error.to_string()))?;
+    Ok((definition, tokenizer))
+}
+
+fn train_subwords(pictures: &Pictures, vocabulary_size: usize) -> Result<Subwords, TrainError> {
+    let captions = pictures.train.iter().flat_map(|item| {
+        std::iter::once(item.caption.clone()).chain(item.alternates.iter().cloned())
+    });
+    Ok(Subwords::train(captions, vocabulary_size)?)
+}
+
+/// The model before its first step, every parameter drawn in the module's order.
+fn first_weights(
+    config: &GeneratorConfig,
+    text: &Subwords,
+    tokenizer: &dyn Tokenizer<Signal = Images>,
+    device: &Device,
+) -> Result<TextToImageModel, TrainError> {
+    config.backbone.validate()?;
+    let width = config.backbone.d_model;
+    let layout: &Layout = &tokenizer.spec().layout;
+    let axes = config.backbone.axes();
+    let prefix = PrefixConfig {
+        vocabulary_size: text.vocabulary_size(),
+        len: config.text_length,
+        ..PrefixConfig::default()
+    };
+    let head = match &config.head {
+        HeadConfig::NextToken(head) => {
+            let built = head.init(width, axes, layout, device);
+            HeadModule::NextToken(match head.code_width {
+                Some(_) => built.with_codebook(tokenizer.codebook()),
+                None => built,
+            })
+        }
+        HeadConfig::NextScale(head) if tokenizer.pyramid().is_some() => {
+            HeadModule::NextScale(head.init(width, axes, layout, device))
+        }
+        HeadConfig::NextScale(_) => {
+            return Err(ravel_core::Error::Config {
+                field: "head.kind".into(),
+                found: "next-scale".into(),
+                expected: "next-token, since the tokenizer has one grid".into(),
+            }
+            .into());
+        }
+    };
+    let model = TextToImageModel {
+        prefix: prefix.init(width, device),
+        backbone: config.backbone.init(device),
+        head,
+    };
+    model.tensors(); // Draws every parameter now, in the module's order.
+    Ok(model)
+}
+
+/// The features of scales after the first, `[batch, positions after the first scale, code_width]`.
+fn teacher_features(pyramid: &dyn Pyramid, codes: Tensor<2, Int>) -> Tensor<3> {
+    let sides = pyramid.sides();
+    let [batch, _] = codes.dims();
+    let mut start = 0;
+    let mut canvas = None;
+    let mut features = Vec::new();
+    for (scale, (height, width)) in sides.iter().enumerate() {
+        if let Some(canvas) = &canvas {
+            features.push(pyramid.features_for(canvas, scale));
+        }
+        if scale + 1 < sides.len() {
+            let end = start + height * width;
+            let ids = codes.clone().slice([0..batch, start..end]);
+            canvas = Some(pyramid.add_scale(canvas, scale, ids));
+            start = end;
+        }
+    }
+    Tensor::cat(features, 1)
+}

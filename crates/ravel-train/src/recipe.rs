@@ -1,0 +1,190 @@
+//! The recipe file: data, parts and numbers of one training run.
+
+use std::path::{Path, PathBuf};
+
+use multiscale_image::MultiscaleImageConfig;
+use ravel_backbone::TransformerConfig;
+use ravel_decode::SamplerConfig;
+use ravel_heads::HeadConfig;
+use ravel_quant::EmaConfig;
+use serde::{Deserialize, Serialize};
+use vq_image::VqImageConfig;
+
+use crate::{DataConfig, OptimizerConfig, ReconstructionConfig, TrainError};
+
+/// One training run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Recipe {
+    /// The trained part's name.
+    pub name: String,
+    /// What it is, for the definition that is exported.
+    #[serde(default)]
+    pub description: String,
+    /// Licence of the trained weights.
+    #[serde(default)]
+    pub licence: String,
+    /// The one source of randomness.
+    #[serde(default = "one")]
+    pub seed: u64,
+    /// Updates in all.
+    pub steps: usize,
+    /// Pictures per update.
+    pub batch: usize,
+    /// Where the pictures are.
+    pub data: DataConfig,
+    /// What is trained.
+    pub task: TaskConfig,
+    /// How weights are updated.
+    #[serde(default)]
+    pub optimizer: OptimizerConfig,
+    /// What is written, and when.
+    #[serde(default)]
+    pub output: OutputConfig,
+}
+
+fn one() -> u64 {
+    1
+}
+
+/// What is trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+#[allow(clippy::large_enum_variant)] // One recipe exists per run.
+pub enum TaskConfig {
+    /// An image tokenizer.
+    Tokenizer(TokenizerConfig),
+    /// A text-to-image generator over a trained tokenizer's codes.
+    Generator(GeneratorConfig),
+}
+
+/// Training of an image tokenizer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct TokenizerConfig {
+    /// The tokenizer.
+    pub model: TokenizerModelConfig,
+    /// Steps as a plain autoencoder before the quantizer is switched on.
+    #[serde(default)]
+    pub warm_steps: usize,
+    /// Weight of the commitment loss (beta).
+    #[serde(default = "quarter")]
+    pub commitment: f64,
+    /// How codebook vectors follow the encoder.
+    #[serde(default)]
+    pub codebook: EmaConfig,
+    /// The last share of the steps in which dead codes are left alone, so that the codebook settles.
+    #[serde(default)]
+    pub settle: f64,
+    /// The reconstruction loss.
+    #[serde(default)]
+    pub reconstruction: ReconstructionConfig,
+}
+
+fn quarter() -> f64 {
+    0.25
+}
+
+/// Which tokenizer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "config", rename_all = "kebab-case")]
+pub enum TokenizerModelConfig {
+    /// One grid of codes.
+    VqImage(VqImageConfig),
+    /// A coarse-to-fine pyramid of codes.
+    MultiscaleImage(MultiscaleImageConfig),
+}
+
+/// Training of a text-to-image generator.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct GeneratorConfig {
+    /// Folder with the trained tokenizer's `tokenizer.toml`.
+    pub tokenizer: PathBuf,
+    /// Ids of the subword vocabulary that is trained on the captions.
+    pub vocabulary_size: usize,
+    /// Positions of the text prefix.
+    pub text_length: usize,
+    /// The sequence model.
+    #[serde(default)]
+    pub backbone: TransformerConfig,
+    /// What is predicted.
+    pub head: HeadConfig,
+    /// Share of captions replaced by the empty prompt, for guidance.
+    #[serde(default = "tenth")]
+    pub drop_caption: f64,
+    /// Share of captions replaced by one of the picture's alternates.
+    #[serde(default)]
+    pub alternate_caption: f64,
+    /// Sampling settings written into the exported definition.
+    #[serde(default)]
+    pub sampler: SamplerConfig,
+}
+
+fn tenth() -> f64 {
+    0.1
+}
+
+/// What a run writes, and when.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct OutputConfig {
+    /// Minutes between checkpoints.
+    pub checkpoint_minutes: f64,
+    /// Checkpoints that are kept.
+    pub keep: usize,
+    /// Steps between lines of the log.
+    pub log_steps: usize,
+    /// Steps between validations on the held-out pictures.
+    pub validate_steps: usize,
+    /// Steps between sample sheets.
+    pub sample_steps: usize,
+}
+
+impl Default for OutputConfig {
+    fn default() -> Self {
+        Self {
+            checkpoint_minutes: 5.0,
+            keep: 2,
+            log_steps: 10,
+            validate_steps: 250,
+            sample_steps: 500,
+        }
+    }
+}
+
+impl Recipe {
+    /// Reads a recipe. Relative paths in it stay relative to the working folder.
+    ///
+    /// # Errors
+    /// [`TrainError::Recipe`] with line and column.
+    pub fn open(path: &Path) -> Result<Self, TrainError> {
+        let text = std::fs::read_to_string(path).map_err(|source| TrainError::File {
+            path: path.into(),
+            source,
+        })?;
+        let recipe: Self = ravel_pipeline::parse_toml(&path.display().to_string(), &text)
+            .map_err(ravel_pipeline::PipelineError::from)?;
+        recipe.validate(&path.display().to_string())?;
+        Ok(recipe)
+    }
+
+    fn validate(&self, path: &str) -> Result<(), TrainError> {
+        let wrong = |reason: &str| {
+            Err(TrainError::Recipe {
+                path: path.into(),
+                reason: reason.into(),
+            })
+        };
+        if self.steps == 0 || self.batch == 0 {
+            return wrong("`steps` and `batch` must be at least 1");
+        }
+        if self.data.size == 0 || self.data.size > 4096 {
+            return wrong("`data.size` must be in 1..=4096 pixels");
+        }
+        if self.data.shift >= self.data.size {
+            return wrong("`data.shift` must be smaller than `data.size`");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,226 @@
+//! The loop around a task: steps, log, validation, sample sheets, checkpoints, resume and a clean stop.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use burn::tensor::{Device, TensorData};
+use ravel_media::Picture;
+use ravel_weights::Checkpoint;
+
+use crate::log::{Log, log_path};
+use crate::{
+    GeneratorTask, Pictures, Recipe, TaskConfig, TokenizerTask, TrainError, checkpoint,
+};
+
+/// What a training run is made of besides its loop.
+pub trait Task {
+    /// One update. `step` alone, with the recipe's seed, decides what is drawn.
+    ///
+    /// # Errors
+    /// [`TrainError::NotFinite`] if a loss or gradient is not a number.
+    fn step(&mut self, step: usize) -> Result<BTreeMap<String, f64>, TrainError>;
+
+    /// Measures on held-out pictures, with the averaged weights.
+    ///
+    /// # Errors
+    /// What the parts report.
+    fn validate(&self) -> Result<BTreeMap<String, f64>, TrainError>;
+
+    /// A picture of what the model does now.
+    ///
+    /// # Errors
+    /// What the parts report.
+    fn samples(&self) -> Result<Picture, TrainError>;
+
+    /// Everything that the next step depends on.
+    fn tensors(&self) -> Vec<(String, TensorData)>;
+
+    /// Takes back what [`Task::tensors`] wrote.
+    ///
+    /// # Errors
+    /// [`TrainError::Checkpoint`] or [`TrainError::Weights`] if something is missing.
+    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), TrainError>;
+
+    /// Writes the averaged weights (f16) and the definition that uses them into `folder`.
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn export(&self, folder: &Path) -> Result<(), TrainError>;
+}
+
+/// What happens in a run.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// The run begins or resumes at this step.
+    Started {
+        /// First step of this process.
+        step: usize,
+        /// Steps in all.
+        steps: usize,
+        /// Trained numbers.
+        parameters: usize,
+    },
+    /// A step is done.
+    Step {
+        /// Steps done so far.
+        done: usize,
+        /// Losses and other measures of the step.
+        values: BTreeMap<String, f64>,
+    },
+    /// Held-out measures.
+    Validated {
+        /// Steps done so far.
+        done: usize,
+        /// The measures.
+        values: BTreeMap<String, f64>,
+    },
+    /// A file was written: a checkpoint, a sample sheet, the exported part.
+    Wrote(PathBuf),
+}
+
+/// Who looks on, and may ask to stop.
+pub trait Watch {
+    /// Something happened.
+    fn event(&mut self, event: Event);
+
+    /// Whether the run should save and end now.
+    fn stop(&mut self) -> bool;
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All steps are done and the part is exported.
+    Finished,
+    /// Stopped on request; a checkpoint is written.
+    Interrupted,
+}
+
+/// Runs a recipe in `folder`, from its beginning or from the latest checkpoint.
+///
+/// # Errors
+/// [`TrainError`]. A folder that holds a run already is refused unless `resume` is set.
+pub fn train(
+    recipe: &Recipe,
+    folder: &Path,
+    resume: bool,
+    device: &Device,
+    watch: &mut dyn Watch,
+) -> Result<Outcome, TrainError> {
+    if !resume && checkpoint::exists(folder) {
+        return Err(TrainError::Checkpoint {
+            reason: format!(
+                "{} holds a run already; continue it with --resume or name another folder",
+                folder.display()
+            ),
+        });
+    }
+    let pictures = Pictures::read(&recipe.data)?;
+    match &recipe.task {
+        TaskConfig::Tokenizer(config) => {
+            let task = TokenizerTask::new(recipe, config, pictures, device)?;
+            let parameters = task.parameters();
+            run(recipe, folder, resume, task, parameters, watch)
+        }
+        TaskConfig::Generator(config) => {
+            let task = GeneratorTask::new(recipe, config, pictures, device)?;
+            let parameters = task.parameters();
+            run(recipe, folder, resume, task, parameters, watch)
+        }
+    }
+}
+
+fn run(
+    recipe: &Recipe,
+    folder: &Path,
+    resume: bool,
+    mut task: impl Task,
+    parameters: usize,
+    watch: &mut dyn Watch,
+) -> Result<Outcome, TrainError> {
+    let hash = recipe_hash(recipe);
+    let made = folder.join("checkpoints");
+    std::fs::create_dir_all(&made).map_err(|source| TrainError::File { path: made, source })?;
+    let mut first = 0;
+    if resume {
+        let (step, checkpoint) = checkpoint::latest(folder, &hash)?;
+        task.restore(&checkpoint)?;
+        first = step;
+    }
+    let mut log = Log::open(log_path(folder), first);
+    watch.event(Event::Started {
+        step: first,
+        steps: recipe.steps,
+        parameters,
+    });
+    let output = &recipe.output;
+    let mut saver = Saver {
+        folder,
+        hash: &hash,
+        keep: output.keep,
+        every: Duration::from_secs_f64(output.checkpoint_minutes.max(0.0) * 60.0),
+        last: Instant::now(),
+    };
+    for step in first..recipe.steps {
+        let values = task.step(step)?;
+        let done = step + 1;
+        if done % output.log_steps.max(1) == 0 || done == recipe.steps {
+            log.add(step, "train", &values);
+        }
+        watch.event(Event::Step { done, values });
+        let finished = done == recipe.steps;
+        if finished || done % output.validate_steps.max(1) == 0 {
+            let values = task.validate()?;
+            log.add(step, "held-out", &values);
+            log.flush()?;
+            watch.event(Event::Validated { done, values });
+        }
+        if finished || done % output.sample_steps.max(1) == 0 {
+            let path = folder.join(format!("samples-{done:08}.png"));
+            let png = ravel_media::encode_png(&task.samples()?, &[]);
+            ravel_weights::atomic_write(&path, &png)?;
+            watch.event(Event::Wrote(path));
+        }
+        let stop = !finished && watch.stop();
+        if stop || finished || saver.is_due() {
+            log.flush()?;
+            watch.event(Event::Wrote(saver.save(done, &task)?));
+        }
+        if stop {
+            return Ok(Outcome::Interrupted);
+        }
+    }
+    task.export(folder)?;
+    watch.event(Event::Wrote(folder.to_path_buf()));
+    Ok(Outcome::Finished)
+}
+
+struct Saver<'a> {
+    folder: &'a Path,
+    hash: &'a str,
+    keep: usize,
+    every: Duration,
+    last: Instant,
+}
+
+impl Saver<'_> {
+    fn is_due(&self) -> bool {
+        self.last.elapsed() >= self.every
+    }
+
+    fn save(&mut self, done: usize, task: &impl Task) -> Result<PathBuf, TrainError> {
+        self.last = Instant::now();
+        checkpoint::save(self.folder, done, self.hash, task.tensors(), self.keep)
+    }
+}
+
+/// A fingerprint of all that changes the numbers of a run (what is written when does not).
+fn recipe_hash(recipe: &Recipe) -> String {
+    let recipe = Recipe {
+        output: Default::default(),
+        ..recipe.clone()
+    };
+    let text = serde_json::to_string(&recipe).expect("a recipe is plain data");
+    ravel_weights::sha256_hex(text.as_bytes())[..16].to_string()
+}
