@@ -326,6 +326,35 @@ fn gradients_reach_every_weight() {
 }
 
 #[test]
+fn half_precision_stays_near() {
+    use burn::module::{Module, ModuleMapper, Param};
+    use burn::tensor::FloatDType;
+    struct Halve;
+    impl ModuleMapper for Halve {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            param.map(|weight| weight.cast(FloatDType::F16))
+        }
+    }
+    let half = |x: Tensor<3>| x.cast(FloatDType::F16);
+    for (name, config) in variants() {
+        let full = case(&config, 1);
+        let mut case = case(&config, 1);
+        case.model = case.model.map(&mut Halve);
+        case.embedded = half(case.embedded);
+        case.condition.cross = case.condition.cross.map(half);
+        let to_half = |x: Tensor<2>| x.cast(FloatDType::F16);
+        case.condition.modulation = case.condition.modulation.map(to_half);
+        let runs = [vec![5], vec![1; LEN - 5]].concat();
+        let expected = full.stepped(&runs);
+        for found in [case.stepped(&runs), case.whole(&runs)] {
+            let found = found.cast(FloatDType::F32);
+            // Eleven bits, a few dozen roundings, hidden states up to about 5.
+            assert_close(name, &found, &expected, 0.1);
+        }
+    }
+}
+
+#[test]
 #[should_panic(expected = "position axis")]
 fn a_full_memory_is_not_written_beyond() {
     let case = case(&tiny(), 1);
