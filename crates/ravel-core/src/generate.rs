@@ -226,6 +226,10 @@ pub trait Sampler {
     /// # Errors
     /// [`crate::Error::NotFinite`] if a row holds NaN or no finite score.
     fn pick(&mut self, logits: Tensor<3>, unit: &Unit) -> Result<Tensor<2, Int>>;
+
+    /// Takes note of codes that are given rather than picked, before the first pick. Only samplers that
+    /// remember what was chosen care.
+    fn given(&mut self, _prompt: &Codes) {}
 }
 
 /// A backbone with the head that reads it and, for next-scale heads, the tokenizer's pyramid.

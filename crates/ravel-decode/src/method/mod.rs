@@ -9,19 +9,24 @@ use serde::{Deserialize, Serialize};
 pub use one_by_one::OneByOne;
 
 /// Which method.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum DecodingConfig {
     /// One unit after another.
-    #[default]
-    OneByOne,
+    OneByOne {}, // The braces make serde refuse unknown keys, which it lets pass in a bare variant.
+}
+
+impl Default for DecodingConfig {
+    fn default() -> Self {
+        Self::OneByOne {}
+    }
 }
 
 impl DecodingConfig {
     /// The method.
     pub fn build(&self) -> Box<dyn Decoding> {
         match self {
-            Self::OneByOne => Box::new(OneByOne),
+            Self::OneByOne {} => Box::new(OneByOne),
         }
     }
 }

@@ -1,25 +1,32 @@
-//! The innermost sampler: filters, then one choice per row.
+//! The innermost sampler: filters, then one choice per row and position.
 
 use burn::tensor::{Int, Tensor, TensorData};
 use rand_core::Rng;
-use ravel_core::{Error, Result, Sampler, Seed, Unit};
+use ravel_core::{Codes, Error, Result, Sampler, Seed, Unit};
 
-use super::filter::{Filter, probabilities};
+use super::filter::{Filter, weights};
 
 /// How an id is taken from filtered scores.
 #[derive(Debug, Clone)]
 pub enum Choice {
     /// The largest score, the first of equal ones.
     Greedy,
-    /// At random by probability; one stream per row, so that a row's ids do not depend on its neighbours.
+    /// At random by probability. One seed per row, split by position: a row's ids depend on nothing else in
+    /// the batch, and a generation that is taken up again goes on as it would have.
     Draw(Vec<Seed>),
 }
 
-/// Filters in their order, then a choice.
+/// Filters in their order, then a choice. Made for one generation.
+///
+/// The scores are read to the host once per pick. Filters see the ids of earlier units only, since the positions of a unit
+/// are chosen together. A second pick for the same unit is for the next codebook, which has a history of its own.
 pub struct Chain {
     filters: Vec<Box<dyn Filter>>,
     choice: Choice,
-    history: Vec<Vec<u32>>,
+    /// Ids so far of each codebook and row.
+    history: Vec<Vec<Vec<u32>>>,
+    /// The latest unit and how many codebooks of it were picked.
+    latest: (usize, usize),
 }
 
 impl Chain {
@@ -29,63 +36,171 @@ impl Chain {
             filters,
             choice,
             history: Vec::new(),
+            latest: (0, 0),
         }
     }
 
-    fn choose(&self, scores: &mut [f32], row: usize, position: usize) -> u32 {
-        for filter in &self.filters {
-            filter.apply(scores, &self.history[row]);
+    /// Which codebook this pick is for.
+    fn depth(&mut self, unit: &Unit) -> usize {
+        let (index, picked) = self.latest;
+        let depth = if index == unit.index { picked } else { 0 };
+        self.latest = (unit.index, depth + 1);
+        depth
+    }
+
+    fn remember(&mut self, depth: usize, row: usize, ids: &[u32]) {
+        if self.filters.is_empty() {
+            return;
         }
-        match &self.choice {
+        if self.history.len() <= depth {
+            self.history.resize(depth + 1, Vec::new());
+        }
+        let rows = &mut self.history[depth];
+        if rows.len() <= row {
+            rows.resize(row + 1, Vec::new());
+        }
+        rows[row].extend(ids);
+    }
+
+    fn choose(&self, scores: &mut [f32], place: &Place<'_>) -> Result<u32> {
+        place.check(scores)?;
+        let past = self.history.get(place.depth);
+        let past = past.and_then(|rows| rows.get(place.row));
+        for filter in &self.filters {
+            filter.apply(scores, past.map_or(&[], Vec::as_slice));
+        }
+        place.check_left(scores)?;
+        Ok(match &self.choice {
             Choice::Greedy => greedy_choice(scores),
-            Choice::Draw(seeds) => {
-                let draw = seeds[row].indexed(position as u64).stream().next_u64() >> 11;
-                inverse_cdf_choice(scores, draw as f64 / (1u64 << 53) as f64)
+            Choice::Draw(seeds) => inverse_cdf_choice(scores, place.uniform(&seeds[place.row])),
+        })
+    }
+
+    /// The largest scores without reading them all to the host, where nothing else is asked for and every
+    /// score is a number.
+    fn largest_on_device(&self, logits: &Tensor<3>) -> Option<Tensor<2, Int>> {
+        if !self.filters.is_empty() || !matches!(self.choice, Choice::Greedy) {
+            return None;
+        }
+        // A sum is finite only if all its terms are.
+        let sums = numbers(logits.clone().sum_dim(2));
+        let finite = sums.iter().all(|sum| sum.is_finite());
+        finite.then(|| logits.clone().argmax(2).squeeze_dim(2))
+    }
+}
+
+impl Sampler for Chain {
+    /// # Errors
+    /// [`Error::NotFinite`] also if a row holds infinity, or the filters leave nothing.
+    ///
+    /// # Panics
+    /// If there are more rows than seeds.
+    fn pick(&mut self, logits: Tensor<3>, unit: &Unit) -> Result<Tensor<2, Int>> {
+        if let Some(ids) = self.largest_on_device(&logits) {
+            return Ok(ids);
+        }
+        let [batch, len, size] = logits.dims();
+        if let Choice::Draw(seeds) = &self.choice {
+            assert!(
+                batch <= seeds.len(),
+                "batch axis: {batch} rows, {} seeds",
+                seeds.len()
+            );
+        }
+        let device = logits.device();
+        let depth = self.depth(unit);
+        let mut scores = numbers(logits);
+        let mut ids = Vec::with_capacity(batch * len);
+        for (at, scores) in scores.chunks_exact_mut(size).enumerate() {
+            let (row, offset) = (at / len, at % len);
+            let place = Place {
+                row,
+                unit,
+                position: unit.span.start + offset,
+                depth,
+            };
+            ids.push(self.choose(scores, &place)?);
+        }
+        for (row, ids) in ids.chunks_exact(len.max(1)).enumerate() {
+            self.remember(depth, row, ids);
+        }
+        let ids = ids.into_iter().map(|id| id as i32).collect();
+        let data = TensorData::new::<i32, _>(ids, [batch, len]);
+        Ok(Tensor::from_data(data, &device))
+    }
+
+    fn given(&mut self, prompt: &Codes) {
+        if prompt.filled() == 0 {
+            return;
+        }
+        for (row, ids) in prompt.to_host().iter().enumerate() {
+            for (depth, ids) in ids.chunks_exact(prompt.filled()).enumerate() {
+                self.remember(depth, row, ids);
             }
         }
     }
 }
 
-impl Sampler for Chain {
-    /// # Panics
-    /// If there are more rows than seeds.
-    fn pick(&mut self, logits: Tensor<3>, unit: &Unit) -> Result<Tensor<2, Int>> {
-        let [batch, len, size] = logits.dims();
-        let device = logits.device();
-        let mut scores: Vec<f32> = logits
-            .into_data()
-            .convert::<f32>()
-            .try_into_vec()
-            .expect("numbers were converted to f32");
-        self.history.resize(batch, Vec::new());
-        let mut ids = Vec::with_capacity(batch * len);
-        for (at, row) in scores.chunks_exact_mut(size).enumerate() {
-            check_finite(row, at / len, unit)?;
-            let position = unit.span.start + at % len;
-            ids.push(self.choose(row, at / len, position) as i32);
+/// Where a row of scores stands.
+struct Place<'a> {
+    row: usize,
+    unit: &'a Unit,
+    position: usize,
+    depth: usize,
+}
+
+impl Place<'_> {
+    /// A number in `0..1` that belongs to this place alone.
+    fn uniform(&self, row: &Seed) -> f64 {
+        let seed = row.indexed(self.position as u64).indexed(self.depth as u64);
+        (seed.stream().next_u64() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    fn check(&self, scores: &[f32]) -> Result<()> {
+        let what = if scores.iter().any(|score| score.is_nan()) {
+            "NaN"
+        } else if scores.contains(&f32::INFINITY) {
+            "infinity"
+        } else if !any_finite(scores) {
+            "no finite number"
+        } else {
+            return Ok(());
+        };
+        Err(self.error("the head's scores", what))
+    }
+
+    fn check_left(&self, scores: &[f32]) -> Result<()> {
+        match any_finite(scores) {
+            true => Ok(()),
+            false => Err(self.error("the sampler's filters", "no id to choose from")),
         }
-        for (history, chosen) in self.history.iter_mut().zip(ids.chunks_exact(len)) {
-            history.extend(chosen.iter().map(|&id| id as u32));
+    }
+
+    fn error(&self, place: &str, what: &str) -> Error {
+        let Place {
+            row,
+            unit,
+            position,
+            ..
+        } = self;
+        Error::NotFinite {
+            place: place.into(),
+            what: format!(
+                "{what} in row {row} at unit {}, position {position}",
+                unit.index
+            ),
         }
-        let data = TensorData::new::<i32, _>(ids, [batch, len]);
-        Ok(Tensor::from_data(data, &device))
     }
 }
 
-fn check_finite(scores: &[f32], row: usize, unit: &Unit) -> Result<()> {
-    let nan = scores.iter().any(|score| score.is_nan());
-    let none = !scores.iter().any(|score| score.is_finite());
-    if nan || none {
-        return Err(Error::NotFinite {
-            place: "the head's scores".into(),
-            what: format!(
-                "{} in row {row} at unit {}; the weights are broken",
-                if nan { "NaN" } else { "no finite number" },
-                unit.index
-            ),
-        });
-    }
-    Ok(())
+fn any_finite(scores: &[f32]) -> bool {
+    scores.iter().any(|score| score.is_finite())
+}
+
+/// Waits for the device.
+fn numbers(tensor: Tensor<3>) -> Vec<f32> {
+    let data = tensor.into_data().convert::<f32>();
+    data.try_into_vec().expect("numbers were converted to f32")
 }
 
 /// The id of the largest score, the first of equal ones.
@@ -101,12 +216,12 @@ pub fn greedy_choice(scores: &[f32]) -> u32 {
 
 /// The id at which the cumulative probability, in the order of ids, first exceeds `uniform` in `0..1`.
 pub fn inverse_cdf_choice(scores: &[f32], uniform: f64) -> u32 {
-    let shares = probabilities(scores);
-    let total: f64 = shares.iter().sum();
+    let weights = weights(scores);
+    let total: f64 = weights.iter().sum();
     let mut cumulative = 0.0;
     let mut last = 0;
-    for (id, share) in shares.iter().enumerate().filter(|(_, share)| **share > 0.0) {
-        cumulative += share;
+    for (id, weight) in weights.iter().enumerate().filter(|(_, w)| **w > 0.0) {
+        cumulative += weight;
         last = id;
         if cumulative / total > uniform {
             break;

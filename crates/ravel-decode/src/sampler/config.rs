@@ -12,7 +12,7 @@ use super::guided::{Guidance, Guided};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct SamplerConfig {
-    /// Divides the scores; zero takes the largest always.
+    /// Divides the scores, 0.001 or more; zero always takes the largest.
     pub temperature: f64,
     /// Keeps this many of the largest scores.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,10 +48,14 @@ impl Default for SamplerConfig {
 }
 
 impl SamplerConfig {
+    /// Checks that a sampler can be built.
+    ///
     /// # Errors
     /// [`Error::Config`] names the first setting that makes no sense.
     pub fn validate(&self) -> Result<()> {
-        check("temperature", Some(self.temperature), 0.0..=100.0)?;
+        if self.temperature != 0.0 {
+            check("temperature", Some(self.temperature), 0.001..=100.0)?;
+        }
         check("top-k", self.top_k.map(|k| k as f64), 1.0..=1e9)?;
         check("top-p", self.top_p, f64::MIN_POSITIVE..=1.0)?;
         check("min-p", self.min_p, 0.0..=1.0)?;
@@ -76,23 +80,13 @@ impl SamplerConfig {
         if let Some(penalty) = self.repetition_penalty {
             filters.push(Box::new(RepetitionPenalty(penalty)));
         }
+        // Of the rest only `typical` may remove the largest score.
         let choice = if self.temperature == 0.0 {
             Choice::Greedy
         } else {
-            if self.temperature != 1.0 {
-                filters.push(Box::new(Temperature(self.temperature)));
-            }
+            self.push_cuts(&mut filters);
             Choice::Draw(rows.iter().map(|&row| seed.indexed(row)).collect())
         };
-        if let Some(k) = self.top_k {
-            filters.push(Box::new(TopK { k }));
-        }
-        if let Some(p) = self.top_p {
-            filters.push(Box::new(TopP { p, keep: 1 }));
-        }
-        if let Some(p) = self.min_p {
-            filters.push(Box::new(MinP(p)));
-        }
         if let Some(mass) = self.typical {
             filters.push(Box::new(Typical(mass)));
         }
@@ -105,6 +99,21 @@ impl SamplerConfig {
             units,
             inner: chain,
         })
+    }
+
+    fn push_cuts(&self, filters: &mut Vec<Box<dyn Filter>>) {
+        if self.temperature != 1.0 {
+            filters.push(Box::new(Temperature(self.temperature)));
+        }
+        if let Some(k) = self.top_k {
+            filters.push(Box::new(TopK { k }));
+        }
+        if let Some(p) = self.top_p {
+            filters.push(Box::new(TopP { p, keep: 1 }));
+        }
+        if let Some(p) = self.min_p {
+            filters.push(Box::new(MinP(p)));
+        }
     }
 }
 

@@ -3,14 +3,19 @@
 //! Ho and Salimans 2022. Symbols: `c` conditioned, `u` unconditioned scores, `t` the strength: `c + t (c − u)`. Zero changes
 //! nothing. LlamaGen's `cfg_scale` is `1 + t`; VAR's `cfg` is the `t` of the last scale, rising linearly from zero.
 
-use burn::tensor::{Int, Tensor};
-use ravel_core::{Result, Sampler, Unit};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use std::fmt;
 
-/// How strong guidance is.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+use burn::tensor::{Int, Tensor};
+use ravel_core::{Codes, Result, Sampler, Unit};
+use schemars::JsonSchema;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// How strong guidance is: a number, or `{ from = 0.0, to = 3.0 }`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
 #[serde(untagged)]
+#[schemars(deny_unknown_fields)]
 pub enum Guidance {
     /// The same at every unit.
     Constant(f64),
@@ -49,6 +54,46 @@ impl Guidance {
     }
 }
 
+/// Written out because serde's own reading of untagged enums lets unknown keys pass and names no key in its errors.
+impl<'de> Deserialize<'de> for Guidance {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_any(GuidanceVisitor)
+    }
+}
+
+struct GuidanceVisitor;
+
+impl<'de> Visitor<'de> for GuidanceVisitor {
+    type Value = Guidance;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a number, or a table with `from` and `to`")
+    }
+
+    fn visit_f64<E>(self, strength: f64) -> std::result::Result<Guidance, E> {
+        Ok(Guidance::Constant(strength))
+    }
+
+    fn visit_i64<E>(self, strength: i64) -> std::result::Result<Guidance, E> {
+        Ok(Guidance::Constant(strength as f64))
+    }
+
+    fn visit_u64<E>(self, strength: u64) -> std::result::Result<Guidance, E> {
+        Ok(Guidance::Constant(strength as f64))
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, map: M) -> std::result::Result<Guidance, M::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Ramp {
+            from: f64,
+            to: f64,
+        }
+        let Ramp { from, to } = Ramp::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(Guidance::Ramp { from, to })
+    }
+}
+
 /// Guidance around another sampler. It takes twice the rows, conditioned half first, and answers for both halves alike.
 pub struct Guided<S> {
     /// How strong.
@@ -70,9 +115,15 @@ impl<S: Sampler> Sampler for Guided<S> {
         );
         let conditioned = logits.clone().narrow(0, 0, rows / 2);
         let unconditioned = logits.narrow(0, rows / 2, rows / 2);
-        let strength = self.guidance.at(unit.index, self.units);
-        let guided = conditioned.clone() + (conditioned - unconditioned) * strength;
+        let guided = match self.guidance.at(unit.index, self.units) {
+            0.0 => conditioned,
+            strength => conditioned.clone() + (conditioned - unconditioned) * strength,
+        };
         let ids = self.inner.pick(guided, unit)?;
         Ok(Tensor::cat(vec![ids.clone(), ids], 0))
+    }
+
+    fn given(&mut self, prompt: &Codes) {
+        self.inner.given(&prompt.rows(0, prompt.batch() / 2));
     }
 }

@@ -12,6 +12,6 @@ pub use chain::{Chain, Choice, greedy_choice, gumbel_choice, inverse_cdf_choice}
 pub use config::SamplerConfig;
 pub use filter::{
     EpsilonCutoff, EtaCutoff, Filter, MinLength, MinP, NoRepeat, RepetitionPenalty, SequenceBias,
-    Temperature, TopK, TopP, Typical, probabilities,
+    Temperature, TopK, TopP, Typical, probabilities, weights,
 };
 pub use guided::{Guidance, Guided};
