@@ -1,2 +1,66 @@
 //! The `ravel` command.
-fn main() {}
+#![allow(clippy::print_stdout, clippy::print_stderr)] // This is the crate that prints.
+
+mod arguments;
+mod doctor;
+mod evaluate;
+mod failure;
+mod image;
+mod interrupt;
+mod pipelines;
+mod progress;
+mod tokenizer;
+mod train;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use arguments::{Arguments, Command};
+use failure::Failure;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // A closed pipe is no reason to panic.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    interrupt::listen();
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(arguments: Arguments) -> Result<(), Failure> {
+    match arguments.command {
+        None => {
+            progress::say(&Arguments::command().render_help().to_string());
+            Ok(())
+        }
+        Some(Command::Image(options)) => image::run(&options),
+        Some(Command::Replay(options)) => image::replay(&options),
+        Some(Command::Tokenizer(command)) => tokenizer::run(&command),
+        Some(Command::Train(options)) => train::run(&options),
+        Some(Command::Eval(options)) => evaluate::run(&options),
+        Some(Command::Pipelines(command)) => pipelines::run(&command),
+        Some(Command::Doctor(options)) => doctor::run(&options),
+        Some(Command::Completions { shell }) => {
+            let mut bytes = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "ravel", &mut bytes);
+            progress::write(&bytes);
+            Ok(())
+        }
+        Some(Command::Man) => {
+            let mut bytes = Vec::new();
+            clap_mangen::Man::new(Arguments::command())
+                .render(&mut bytes)
+                .map_err(Failure::runtime)?;
+            progress::write(&bytes);
+            Ok(())
+        }
+    }
+}

@@ -54,6 +54,19 @@ impl Picture {
         out
     }
 
+    /// Each pixel as a square of `times` by `times`.
+    pub fn repeated(&self, times: usize) -> Self {
+        let mut out = Self::filled(self.width * times, self.height * times, [0; 3]);
+        for row in 0..out.height {
+            for column in 0..out.width {
+                let from = 3 * ((row / times) * self.width + column / times);
+                let to = 3 * (row * out.width + column);
+                out.rgb[to..to + 3].copy_from_slice(&self.rgb[from..from + 3]);
+            }
+        }
+        out
+    }
+
     /// Copies `other` into this picture, its left upper corner at column `left` and row `top`; what lies outside is cut.
     pub fn paste(&mut self, other: &Self, left: usize, top: usize) {
         let columns = other.width.min(self.width.saturating_sub(left));

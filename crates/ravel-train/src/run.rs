@@ -215,10 +215,12 @@ impl Saver<'_> {
     }
 }
 
-/// A fingerprint of all that changes the numbers of a run (what is written when does not).
+/// A fingerprint of all that changes the numbers of a run. What is written when does not; and `steps` may change between
+/// resumes, so that a run can be made longer or shorter (its learning rates then follow the new number).
 fn recipe_hash(recipe: &Recipe) -> String {
     let recipe = Recipe {
         output: Default::default(),
+        steps: 0,
         ..recipe.clone()
     };
     let text = serde_json::to_string(&recipe).expect("a recipe is plain data");

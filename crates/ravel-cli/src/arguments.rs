@@ -1,0 +1,328 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use burn::tensor::Device;
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::failure::Failure;
+
+const EXAMPLES: &str = "Examples:
+  ravel image \"a red heart\"                      a picture from words, with the model in this program
+  ravel image \"flag: Japan\" --pipeline emoji-var --preview scales/
+  ravel train assets/recipes/emoji-ar.toml --out runs/mine";
+
+/// Multimodal autoregressive generation: pictures as tokens, one shared transformer.
+#[derive(Parser)]
+#[command(name = "ravel", version, after_help = EXAMPLES, disable_help_subcommand = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Make pictures from words.
+    #[command(after_help = "Examples:
+  ravel image \"a red heart\" -o heart.png
+  ravel image \"smiling cat face\" -n 4 --grid --seed 7
+  ravel image --prompts prompts.txt -o pictures/
+  ravel image \"flag: Japan\" --pipeline emoji-var --preview scales/")]
+    Image(ImageOptions),
+    /// Make a picture again from what its file says.
+    Replay(ReplayOptions),
+    /// Look into an image tokenizer: pictures to codes and back.
+    #[command(subcommand)]
+    Tokenizer(TokenizerCommand),
+    /// Train a tokenizer or a generator from a recipe.
+    #[command(after_help = "Examples:
+  make data && ravel train assets/recipes/emoji-ar-tokenizer.toml
+  ravel train assets/recipes/emoji-ar.toml --resume")]
+    Train(TrainOptions),
+    /// Measure a pipeline on captioned pictures.
+    Eval(EvalOptions),
+    /// List, show and check pipeline definitions.
+    #[command(subcommand)]
+    Pipelines(PipelinesCommand),
+    /// Say what this machine and this build can do.
+    Doctor(DoctorOptions),
+    /// Print completions for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Print the manual page.
+    Man,
+}
+
+/// Which pipeline, and where it runs.
+#[derive(Args)]
+pub struct PipelineOptions {
+    /// A pipeline's name (`ravel pipelines list`) or its definition file.
+    #[arg(long, default_value = "emoji-ar", value_name = "NAME|FILE")]
+    pub pipeline: String,
+    #[command(flatten)]
+    pub device: DeviceOptions,
+}
+
+#[derive(Args)]
+pub struct DeviceOptions {
+    /// Where to compute: `cpu`, or `wgpu`, `wgpu:1`, … in builds with the feature `gpu`.
+    #[arg(long, default_value = "cpu", value_name = "DEVICE")]
+    pub device: DeviceName,
+}
+
+#[derive(Args)]
+pub struct ImageOptions {
+    /// What the pictures show, one picture each.
+    #[arg(value_name = "PROMPT")]
+    pub prompts: Vec<String>,
+    /// Prompts from a file, one per line, or JSON lines with the key `prompt`.
+    #[arg(long = "prompts", value_name = "FILE")]
+    pub prompt_file: Option<PathBuf>,
+    /// Where to write: a PNG, a folder for several, or `-` for standard output.
+    #[arg(short, long, value_name = "FILE|FOLDER|-")]
+    pub output: Option<PathBuf>,
+    /// Pictures per prompt.
+    #[arg(short = 'n', long, default_value_t = 1)]
+    pub number: usize,
+    /// Put all pictures on one sheet.
+    #[arg(long)]
+    pub grid: bool,
+    /// The source of all randomness.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    #[command(flatten)]
+    pub pipeline: PipelineOptions,
+    #[command(flatten)]
+    pub sampler: SamplerOptions,
+    /// Write how the picture grows into this folder: tokens, or scales.
+    #[arg(long, value_name = "FOLDER")]
+    pub preview: Option<PathBuf>,
+    /// Replace files that are there.
+    #[arg(long)]
+    pub force: bool,
+    /// Print a JSON object per picture.
+    #[arg(long)]
+    pub json: bool,
+    /// Print nothing but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// Sampling settings; the pipeline's own where none is given.
+#[derive(Args)]
+pub struct SamplerOptions {
+    /// Strength of guidance by the words; 0 switches it off.
+    #[arg(long, allow_negative_numbers = true)]
+    pub guidance: Option<f64>,
+    /// Below 1 plays safe, above 1 is bold; 0 takes the most likely always.
+    #[arg(long, allow_negative_numbers = true)]
+    pub temperature: Option<f64>,
+    /// Keep this many of the most likely codes.
+    #[arg(long)]
+    pub top_k: Option<usize>,
+    /// Keep the most likely codes up to this probability.
+    #[arg(long, allow_negative_numbers = true)]
+    pub top_p: Option<f64>,
+    /// Keep codes at least this share as likely as the most likely one.
+    #[arg(long, allow_negative_numbers = true)]
+    pub min_p: Option<f64>,
+}
+
+#[derive(Args)]
+pub struct ReplayOptions {
+    /// A PNG that `ravel image` made.
+    pub file: PathBuf,
+    /// Where to write the picture; without it, it is made and compared with the file.
+    #[arg(short, long, value_name = "FILE|-")]
+    pub output: Option<PathBuf>,
+    /// Replace a file that is there.
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub device: DeviceOptions,
+}
+
+#[derive(Subcommand)]
+pub enum TokenizerCommand {
+    /// A picture's codes, as JSON.
+    Encode {
+        /// PNG, JPEG, WebP or GIF; fitted to the tokenizer's size on white.
+        picture: PathBuf,
+        /// Where to write; standard output without it.
+        #[arg(short, long, value_name = "FILE|-")]
+        output: Option<PathBuf>,
+        /// Replace a file that is there.
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        pipeline: PipelineOptions,
+    },
+    /// The picture of codes that `encode` wrote.
+    Decode {
+        /// The codes.
+        codes: PathBuf,
+        /// The PNG to write, or `-`.
+        #[arg(short, long, value_name = "FILE|-")]
+        output: PathBuf,
+        /// Replace a file that is there.
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        pipeline: PipelineOptions,
+    },
+    /// Sizes of a tokenizer, and how its codebook is used on some pictures.
+    Inspect {
+        /// Captioned pictures (JSON lines), for the codebook's use.
+        #[arg(long, value_name = "ROWS")]
+        data: Option<PathBuf>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        pipeline: PipelineOptions,
+    },
+    /// What is lost on the way to codes and back.
+    Eval {
+        /// Captioned pictures (JSON lines).
+        #[arg(long, value_name = "ROWS", default_value = "data/emoji/captions-64.jsonl")]
+        data: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        pipeline: PipelineOptions,
+    },
+}
+
+#[derive(Args)]
+pub struct TrainOptions {
+    /// The recipe.
+    pub recipe: PathBuf,
+    /// The run's folder; `runs/NAME` without it.
+    #[arg(long, value_name = "FOLDER")]
+    pub out: Option<PathBuf>,
+    /// Continue from the latest checkpoint.
+    #[arg(long)]
+    pub resume: bool,
+    #[command(flatten)]
+    pub device: DeviceOptions,
+    /// Print a JSON object per event.
+    #[arg(long)]
+    pub json: bool,
+    /// Print nothing but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+#[derive(Args)]
+pub struct EvalOptions {
+    #[command(flatten)]
+    pub pipeline: PipelineOptions,
+    /// Captioned pictures (JSON lines); the default data of the pipeline's size without it.
+    #[arg(long, value_name = "ROWS")]
+    pub data: Option<PathBuf>,
+    /// Training captions that are generated, spread evenly; 0 for all.
+    #[arg(long, default_value_t = 200)]
+    pub captions: usize,
+    /// The source of all randomness.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    #[command(flatten)]
+    pub sampler: SamplerOptions,
+    /// Write a contact sheet of this many pictures, a quarter of them held out.
+    #[arg(long, value_name = "FILE", requires = "sheet_pictures")]
+    pub sheet: Option<PathBuf>,
+    /// Pictures on the contact sheet.
+    #[arg(long, default_value_t = 64)]
+    pub sheet_pictures: usize,
+    /// Replace a file that is there.
+    #[arg(long)]
+    pub force: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Print no progress.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+#[derive(Subcommand)]
+pub enum PipelinesCommand {
+    /// The pipelines in this program.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// A definition as it is.
+    Show {
+        /// A name or a file.
+        pipeline: String,
+    },
+    /// Whether a definition and its files can be used.
+    Check {
+        /// A name or a file.
+        pipeline: String,
+        #[command(flatten)]
+        device: DeviceOptions,
+    },
+    /// The JSON schema of definitions.
+    Schema,
+}
+
+#[derive(Args)]
+pub struct DoctorOptions {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A device as people write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceName {
+    /// Pure Rust on the CPU.
+    Cpu,
+    /// A GPU, the best one unless a number is given.
+    Gpu(Option<usize>),
+}
+
+impl FromStr for DeviceName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = || "`cpu`, `wgpu` or `wgpu:NUMBER` is expected".to_string();
+        match text.split_once(':') {
+            None if text == "cpu" => Ok(Self::Cpu),
+            None if text == "wgpu" => Ok(Self::Gpu(None)),
+            Some(("wgpu", number)) => match number.parse() {
+                Ok(number) => Ok(Self::Gpu(Some(number))),
+                Err(_) => Err(expected()),
+            },
+            _ => Err(expected()),
+        }
+    }
+}
+
+impl DeviceName {
+    /// The device.
+    pub fn open(self) -> Result<Device, Failure> {
+        match self {
+            Self::Cpu => Ok(Device::flex()),
+            #[cfg(feature = "gpu")]
+            Self::Gpu(number) => {
+                use burn::tensor::DeviceKind;
+                let kind = number.map_or(DeviceKind::DefaultDevice, DeviceKind::DiscreteGpu);
+                Ok(Device::wgpu(kind))
+            }
+            #[cfg(not(feature = "gpu"))]
+            Self::Gpu(_) => Err(Failure::input_with(
+                "this program was built without GPU support",
+                "build it with `cargo build --release --features gpu`, or use `--device cpu`",
+            )),
+        }
+    }
+}

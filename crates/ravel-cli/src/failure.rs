@@ -1,0 +1,122 @@
+//! How a run fails: what is printed, and with which exit code.
+
+use std::fmt::Display;
+use std::process::ExitCode;
+
+/// Exit codes: 2 for what was handed in, 1 for what went wrong while running, 130 for an interrupt.
+#[derive(Debug)]
+pub enum Failure {
+    /// A file, flag, checkpoint or definition that cannot be used.
+    Input {
+        /// What was found and what was expected, in one line.
+        line: String,
+        /// What to do next.
+        hint: Option<String>,
+    },
+    /// Something failed while running.
+    Runtime(String),
+    /// The user stopped the run.
+    Interrupted,
+}
+
+impl Failure {
+    /// Bad input.
+    pub fn input(error: impl Display) -> Self {
+        Self::Input {
+            line: one_line(error),
+            hint: None,
+        }
+    }
+
+    /// Bad input, with a next step.
+    pub fn input_with(error: impl Display, hint: impl Into<String>) -> Self {
+        Self::Input {
+            line: one_line(error),
+            hint: Some(hint.into()),
+        }
+    }
+
+    /// A failure that is not the input's.
+    pub fn runtime(error: impl Display) -> Self {
+        Self::Runtime(one_line(error))
+    }
+
+    /// Prints the failure and gives its exit code.
+    pub fn report(&self) -> ExitCode {
+        match self {
+            Self::Input { line, hint } => {
+                eprintln!("error: {line}");
+                if let Some(hint) = hint {
+                    eprintln!("hint: {hint}");
+                }
+                ExitCode::from(2)
+            }
+            Self::Runtime(line) => {
+                eprintln!("error: {line}");
+                ExitCode::from(1)
+            }
+            Self::Interrupted => {
+                eprintln!("interrupted");
+                ExitCode::from(130)
+            }
+        }
+    }
+}
+
+fn one_line(error: impl Display) -> String {
+    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+impl From<ravel_media::MediaError> for Failure {
+    fn from(error: ravel_media::MediaError) -> Self {
+        Self::input(error)
+    }
+}
+
+impl From<ravel_pipeline::PipelineError> for Failure {
+    fn from(error: ravel_pipeline::PipelineError) -> Self {
+        match error {
+            ravel_pipeline::PipelineError::Weights(_) => Self::input_with(
+                error,
+                "the weights belong to another definition, or the file is damaged",
+            ),
+            error => Self::input(error),
+        }
+    }
+}
+
+impl From<ravel_pipeline::DefinitionError> for Failure {
+    fn from(error: ravel_pipeline::DefinitionError) -> Self {
+        Self::input_with(error, "`ravel pipelines schema` lists every key")
+    }
+}
+
+impl From<text_to_image::Error> for Failure {
+    fn from(error: text_to_image::Error) -> Self {
+        match error {
+            text_to_image::Error::Part(part) => part.into(),
+            error => Self::input(error),
+        }
+    }
+}
+
+impl From<ravel_core::Error> for Failure {
+    fn from(error: ravel_core::Error) -> Self {
+        match error {
+            ravel_core::Error::NotFinite { .. } => Self::runtime(error),
+            error => Self::input(error),
+        }
+    }
+}
+
+impl From<ravel_train::TrainError> for Failure {
+    fn from(error: ravel_train::TrainError) -> Self {
+        use ravel_train::TrainError;
+        match error {
+            TrainError::NotFinite { .. } => Self::runtime(error),
+            TrainError::Part(part) => part.into(),
+            TrainError::Pipeline(pipeline) => pipeline.into(),
+            error => Self::input(error),
+        }
+    }
+}

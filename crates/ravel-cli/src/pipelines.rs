@@ -1,0 +1,139 @@
+//! The pipelines in this program, definitions in files, and `ravel pipelines`.
+
+use std::path::Path;
+
+use ravel_pipeline::{Definition, Source, Task, build, build_tokenizer, schema};
+use serde_json::json;
+use text_to_image::TextToImage;
+
+use crate::arguments::{DeviceName, PipelineOptions, PipelinesCommand};
+use crate::failure::Failure;
+use crate::progress::say;
+
+type Files = &'static [(&'static str, &'static [u8])];
+
+macro_rules! embedded {
+    ($folder:literal) => {
+        &[
+            ("pipeline.toml", include_bytes!(concat!("../../../assets/models/", $folder, "/pipeline.toml"))),
+            ("generator.safetensors", include_bytes!(concat!("../../../assets/models/", $folder, "/generator.safetensors"))),
+            ("tokenizer.safetensors", include_bytes!(concat!("../../../assets/models/", $folder, "/tokenizer.safetensors"))),
+            ("text.json", include_bytes!(concat!("../../../assets/models/", $folder, "/text.json"))),
+        ]
+    };
+}
+
+/// Names with the files that were compiled in.
+#[cfg(feature = "embedded")]
+const EMBEDDED: &[(&str, Files)] =
+    &[("emoji-ar", embedded!("emoji-ar")), ("emoji-var", embedded!("emoji-var"))];
+#[cfg(not(feature = "embedded"))]
+const EMBEDDED: &[(&str, Files)] = &[];
+
+/// Names of the pipelines in this program.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    EMBEDDED.iter().map(|(name, _)| *name)
+}
+
+/// A definition by name or file, with where its files are.
+pub fn open(name: &str) -> Result<(Definition, Source), Failure> {
+    if let Some((_, files)) = EMBEDDED.iter().find(|(known, _)| *known == name) {
+        let source = Source::Embedded(files);
+        let text = source.read("pipeline.toml")?;
+        let text = String::from_utf8_lossy(&text);
+        return Ok((Definition::parse(name, &text)?, source));
+    }
+    let path = Path::new(name);
+    if !path.is_file() {
+        let known: Vec<_> = names().collect();
+        return Err(Failure::input_with(
+            format!("no pipeline `{name}`: neither a name in this program nor a definition file"),
+            match known.is_empty() {
+                true => "this build has no pipelines inside (feature `embedded`); name a pipeline.toml".into(),
+                false => format!("known names: {}; `ravel pipelines list`", known.join(", ")),
+            },
+        ));
+    }
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::input(format!("{name}: {error}")))?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let source = Source::Folder(folder.unwrap_or(Path::new(".")).to_path_buf());
+    Ok((Definition::parse(name, &text)?, source))
+}
+
+/// A text-to-image pipeline, built.
+pub fn text_to_image(options: &PipelineOptions) -> Result<TextToImage, Failure> {
+    text_to_image_on(&options.pipeline, options.device.device)
+}
+
+/// As [`text_to_image`], by name and device.
+pub fn text_to_image_on(name: &str, device: DeviceName) -> Result<TextToImage, Failure> {
+    let (definition, source) = open(name)?;
+    if definition.task != Task::TextToImage {
+        return Err(Failure::input(format!(
+            "`{name}` is a pipeline for {}, text-to-image is needed",
+            definition.task.name()
+        )));
+    }
+    Ok(TextToImage::new(build(&definition, &source, &device.open()?)?))
+}
+
+/// Runs `ravel pipelines`.
+pub fn run(command: &PipelinesCommand) -> Result<(), Failure> {
+    match command {
+        PipelinesCommand::List { json } => list(*json),
+        PipelinesCommand::Show { pipeline } => {
+            say(open(pipeline)?.0.to_toml().trim_end());
+            Ok(())
+        }
+        PipelinesCommand::Check { pipeline, device } => check(pipeline, device.device),
+        PipelinesCommand::Schema => {
+            say(&schema());
+            Ok(())
+        }
+    }
+}
+
+fn list(json: bool) -> Result<(), Failure> {
+    for name in names() {
+        let (definition, source) = open(name)?;
+        let bytes: usize = match source {
+            Source::Embedded(files) => files.iter().map(|(_, bytes)| bytes.len()).sum(),
+            Source::Folder(_) => 0,
+        };
+        let task = definition.task.name();
+        say(&match json {
+            true => json!({
+                "name": name,
+                "task": task,
+                "description": definition.description,
+                "licence": definition.licence,
+                "bytes": bytes,
+            })
+            .to_string(),
+            false => format!(
+                "{name:12} {task:14} {:5.1} MB  {}",
+                bytes as f64 / 1e6,
+                definition.description
+            ),
+        });
+    }
+    Ok(())
+}
+
+fn check(name: &str, device: DeviceName) -> Result<(), Failure> {
+    let (definition, source) = open(name)?;
+    definition.check(&source)?;
+    let device = device.open()?;
+    match definition.task {
+        Task::TextToImage => {
+            let parts = build(&definition, &source, &device)?;
+            say(&format!("{name}: {} is whole, hash {}", parts.name, parts.hash));
+        }
+        Task::ImageTokenizer => {
+            build_tokenizer(&definition.tokenizer, &source, &device)?;
+            say(&format!("{name}: {} is whole", definition.name));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,28 @@
+//! What people see: bars on a terminal, lines elsewhere, nothing when asked to be quiet.
+
+use std::io::{IsTerminal, Write};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Writes to standard output; a closed pipe is a quiet end.
+pub fn write(bytes: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    if out.write_all(bytes).and_then(|()| out.flush()).is_err() {
+        std::process::exit(0);
+    }
+}
+
+/// Writes a line to standard output; a closed pipe is a quiet end.
+pub fn say(line: &str) {
+    write(format!("{line}\n").as_bytes());
+}
+
+/// A bar with the time that is left, on standard error; hidden where that is no terminal or when quiet.
+pub fn bar(steps: usize, quiet: bool) -> ProgressBar {
+    if quiet || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} (left {eta}) {msg}")
+        .expect("a template that is written here");
+    ProgressBar::new(steps as u64).with_style(style)
+}

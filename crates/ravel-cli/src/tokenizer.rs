@@ -1,0 +1,216 @@
+//! `ravel tokenizer`.
+
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use ravel_core::{Codes, Images, Layout, Tokenizer};
+use ravel_eval::{TokenizerReport, tokenizer_report};
+use ravel_media::{encode_png, images_from_pictures, pictures_from_images, read_image, write_new};
+use ravel_pipeline::build_tokenizer;
+use ravel_train::{DataConfig, Item, Pictures};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::arguments::{PipelineOptions, TokenizerCommand};
+use crate::failure::Failure;
+use crate::progress::{say, write};
+use crate::{interrupt, pipelines};
+
+/// Pictures measured at a time.
+const BATCH: usize = 32;
+
+type ImageTokenizer = Box<dyn Tokenizer<Signal = Images>>;
+
+/// Codes in a file.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct CodesFile {
+    pipeline: String,
+    layout: Layout,
+    ids: Vec<u32>,
+}
+
+/// A tokenizer of any pipeline.
+pub fn open(options: &PipelineOptions) -> Result<(ImageTokenizer, Device), Failure> {
+    let (definition, source) = pipelines::open(&options.pipeline)?;
+    let device = options.device.device.open()?;
+    Ok((build_tokenizer(&definition.tokenizer, &source, &device)?, device))
+}
+
+/// Runs `ravel tokenizer`.
+pub fn run(command: &TokenizerCommand) -> Result<(), Failure> {
+    match command {
+        TokenizerCommand::Encode {
+            picture,
+            output,
+            force,
+            pipeline,
+        } => encode(picture, output.as_deref(), *force, pipeline),
+        TokenizerCommand::Decode {
+            codes,
+            output,
+            force,
+            pipeline,
+        } => decode(codes, output, *force, pipeline),
+        TokenizerCommand::Inspect {
+            data,
+            json,
+            pipeline,
+        } => inspect(data.as_deref(), *json, pipeline),
+        TokenizerCommand::Eval {
+            data,
+            json,
+            pipeline,
+        } => eval(data, *json, pipeline),
+    }
+}
+
+fn encode(
+    picture: &Path,
+    output: Option<&Path>,
+    force: bool,
+    options: &PipelineOptions,
+) -> Result<(), Failure> {
+    let (tokenizer, device) = open(options)?;
+    let (height, width) = tokenizer.spec().signal_size;
+    let picture = read_image(picture)?.resized(width, height);
+    let codes = tokenizer.encode(images_from_pictures(&[picture], &device))?;
+    let file = CodesFile {
+        pipeline: options.pipeline.clone(),
+        layout: codes.layout.clone(),
+        ids: codes.to_host().remove(0),
+    };
+    let text = json!(file).to_string() + "\n";
+    match output {
+        Some(path) if path != Path::new("-") => Ok(write_new(path, text.as_bytes(), force)?),
+        _ => {
+            write(text.as_bytes());
+            Ok(())
+        }
+    }
+}
+
+fn decode(
+    codes: &Path,
+    output: &Path,
+    force: bool,
+    options: &PipelineOptions,
+) -> Result<(), Failure> {
+    let shown = codes.display();
+    let text = std::fs::read_to_string(codes)
+        .map_err(|error| Failure::input(format!("{shown}: {error}")))?;
+    let file: CodesFile = serde_json::from_str(&text)
+        .map_err(|error| Failure::input(format!("{shown}: no codes of `ravel tokenizer encode`: {error}")))?;
+    let (tokenizer, device) = open(options)?;
+    let ids: Vec<i32> = file
+        .ids
+        .iter()
+        .map(|&id| i32::try_from(id))
+        .collect::<Result<_, _>>()
+        .map_err(|_| Failure::input(format!("{shown}: an id is too large for any codebook")))?;
+    let shape = [1, 1, ids.len()];
+    let codes = Codes {
+        ids: Tensor::from_data(TensorData::new::<i32, _>(ids, shape), &device),
+        layout: file.layout,
+    };
+    let images = tokenizer.decode(&codes)?;
+    let png = encode_png(&pictures_from_images(&images)[0], &[]);
+    if output == Path::new("-") {
+        write(&png);
+        return Ok(());
+    }
+    Ok(write_new(output, &png, force)?)
+}
+
+fn inspect(data: Option<&Path>, json: bool, options: &PipelineOptions) -> Result<(), Failure> {
+    let (tokenizer, device) = open(options)?;
+    let spec = tokenizer.spec();
+    let report = match data {
+        Some(rows) => {
+            let pictures = pictures(rows, spec.signal_size.0)?;
+            let all = pictures.train.iter().chain(&pictures.held_out);
+            Some(measured(&*tokenizer, &pictures, all, &device)?)
+        }
+        None => None,
+    };
+    if json {
+        say(&json!({ "spec": spec, "measured": report }).to_string());
+        return Ok(());
+    }
+    let (height, width) = spec.signal_size;
+    say(&format!("pictures  {width} x {height}"));
+    say(&format!("codes     {} in {}", spec.layout.len(), spec.layout.describe()));
+    say(&format!("codebook  {} ids of {} numbers", spec.codebook_size, spec.code_width));
+    match report {
+        Some(report) => say(&format!(
+            "usage     {:.1} % ({} dead), perplexity {:.0}, on {} pictures",
+            100.0 * report.codebook.usage,
+            report.codebook.dead(),
+            report.codebook.perplexity,
+            report.pictures
+        )),
+        None => say("usage     unknown; name pictures with --data"),
+    }
+    Ok(())
+}
+
+fn eval(data: &Path, json: bool, options: &PipelineOptions) -> Result<(), Failure> {
+    let (tokenizer, device) = open(options)?;
+    let pictures = pictures(data, tokenizer.spec().signal_size.0)?;
+    let mut reports = Vec::new();
+    for (split, items) in [("train", &pictures.train), ("held-out", &pictures.held_out)] {
+        if !items.is_empty() {
+            reports.push((split, measured(&*tokenizer, &pictures, items.iter(), &device)?));
+        }
+    }
+    if json {
+        let all: serde_json::Map<_, _> = reports
+            .into_iter()
+            .map(|(split, report)| (split.to_string(), json!(report)))
+            .collect();
+        say(&serde_json::Value::Object(all).to_string());
+        return Ok(());
+    }
+    say("split     pictures   PSNR dB    SSIM  codes    bits   usage  perplexity");
+    for (split, report) in reports {
+        say(&format!(
+            "{split:9} {:8} {:9.2} {:7.4} {:6} {:7.0} {:6.1}% {:11.0}",
+            report.pictures,
+            report.psnr,
+            report.ssim,
+            report.codes,
+            report.bits,
+            100.0 * report.codebook.usage,
+            report.codebook.perplexity
+        ));
+    }
+    Ok(())
+}
+
+/// Captioned pictures at a tokenizer's size.
+pub fn pictures(rows: &Path, size: usize) -> Result<Pictures, Failure> {
+    Ok(Pictures::read(&DataConfig {
+        rows: rows.into(),
+        size,
+        shift: 0,
+        flip: false,
+    })?)
+}
+
+fn measured<'a>(
+    tokenizer: &dyn Tokenizer<Signal = Images>,
+    pictures: &Pictures,
+    items: impl Iterator<Item = &'a Item>,
+    device: &Device,
+) -> Result<TokenizerReport, Failure> {
+    let items: Vec<&Item> = items.collect();
+    let batches = items.chunks(BATCH).map_while(|chunk| {
+        let pixels = pictures.tensor(chunk.iter().copied(), device);
+        (!interrupt::asked()).then_some(Images { pixels })
+    });
+    let report = tokenizer_report(tokenizer, batches)?;
+    match interrupt::asked() {
+        true => Err(Failure::Interrupted),
+        false => Ok(report),
+    }
+}
