@@ -56,7 +56,10 @@ impl EmaState {
     ) -> (Self, VectorQuantizer) {
         let [size, width] = quantizer.codebook.val().dims();
         let [count, latent_width] = latents.dims();
-        assert_eq!(width, latent_width, "width axis: latents do not fit the codebook");
+        assert_eq!(
+            width, latent_width,
+            "width axis: latents do not fit the codebook"
+        );
         assert!(count > 0, "position axis: a codebook starts from latents");
         let latents = numbers(latents);
         let mut random = seed.stream();
@@ -98,7 +101,11 @@ impl EmaState {
                 .convert::<i64>()
                 .try_into_vec()
                 .expect("ids were converted to i64");
-            assert_eq!(latents.len(), ids.len() * self.width, "width axis: latents do not fit");
+            assert_eq!(
+                latents.len(),
+                ids.len() * self.width,
+                "width axis: latents do not fit"
+            );
             for (row, id) in latents.chunks_exact(self.width).zip(ids) {
                 let id = id as usize;
                 self.counts[id] += 1.0 - keep;
@@ -126,14 +133,22 @@ impl EmaState {
     pub fn tensors(&self) -> Vec<(String, TensorData)> {
         let size = self.counts.len();
         vec![
-            ("counts".into(), TensorData::new::<f32, _>(self.counts.clone(), [size])),
-            ("sums".into(), TensorData::new::<f32, _>(self.sums.clone(), [size, self.width])),
+            (
+                "counts".into(),
+                TensorData::new::<f32, _>(self.counts.clone(), [size]),
+            ),
+            (
+                "sums".into(),
+                TensorData::new::<f32, _>(self.sums.clone(), [size, self.width]),
+            ),
         ]
     }
 
     /// The state that [`EmaState::tensors`] wrote, or `None` if a part is missing or they do not fit each other.
     pub fn from_tensors(tensors: Vec<(String, TensorData)>) -> Option<Self> {
-        let mut found = tensors.into_iter().collect::<std::collections::BTreeMap<_, _>>();
+        let mut found = tensors
+            .into_iter()
+            .collect::<std::collections::BTreeMap<_, _>>();
         let counts: Vec<f32> = found.remove("counts")?.try_into_vec().ok()?;
         let sums: Vec<f32> = found.remove("sums")?.try_into_vec().ok()?;
         let width = sums.len().checked_div(counts.len())?;
@@ -204,14 +219,20 @@ mod tests {
     #[test]
     fn rows_move_to_the_mean_of_what_chose_them() {
         let device = device();
-        let latents = Tensor::from_data([[1.0, 1.0], [-1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]], &device);
-        let (mut state, mut quantizer) = EmaState::start(quantizer(), latents.clone(), Seed::new(3));
+        let latents = Tensor::from_data(
+            [[1.0, 1.0], [-1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]],
+            &device,
+        );
+        let (mut state, mut quantizer) =
+            EmaState::start(quantizer(), latents.clone(), Seed::new(3));
         let config = EmaConfig {
             decay: 0.5,
             dead_below: 0.01,
         };
         for step in 0..60 {
-            let chosen = quantizer.ids(latents.clone().unsqueeze_dim(0)).squeeze_dim(0);
+            let chosen = quantizer
+                .ids(latents.clone().unsqueeze_dim(0))
+                .squeeze_dim(0);
             let group = vec![(latents.clone(), chosen)];
             quantizer = state.update(&config, quantizer, group, true, Seed::new(step));
         }
@@ -228,13 +249,24 @@ mod tests {
         let latents: Tensor<2> = formula([32, 2], 1, 1.0, &device);
         let (mut state, quantizer) = EmaState::start(quantizer(), latents.clone(), Seed::new(1));
         let mut again = EmaState::from_tensors(state.tensors()).unwrap();
-        let chosen = quantizer.ids(latents.clone().unsqueeze_dim(0)).squeeze_dim(0);
+        let chosen = quantizer
+            .ids(latents.clone().unsqueeze_dim(0))
+            .squeeze_dim(0);
         let step = |state: &mut EmaState| {
             let group = vec![(latents.clone(), chosen.clone())];
-            state.update(&EmaConfig::default(), quantizer.clone(), group, true, Seed::new(5))
+            state.update(
+                &EmaConfig::default(),
+                quantizer.clone(),
+                group,
+                true,
+                Seed::new(5),
+            )
         };
         let straight = step(&mut state);
         let resumed = step(&mut again);
-        assert_eq!(values(&straight.codebook.val()), values(&resumed.codebook.val()));
+        assert_eq!(
+            values(&straight.codebook.val()),
+            values(&resumed.codebook.val())
+        );
     }
 }

@@ -105,7 +105,11 @@ impl MultiscaleQuantizer {
     pub fn quantize(&self, latents: Tensor<4>) -> MultiscaleQuantized {
         let [_, _, height, width] = latents.dims();
         let finest = *self.sides.last().expect("there is a scale");
-        assert_eq!((height, width), finest, "height and width axes: latents are not at the finest side");
+        assert_eq!(
+            (height, width),
+            finest,
+            "height and width axes: latents are not at the finest side"
+        );
         let target = latents.clone().detach();
         let mut rest = plain(latents.clone());
         let mut canvas: Option<Tensor<4>> = None;
@@ -117,11 +121,7 @@ impl MultiscaleQuantizer {
             let looked_up = sequence_from_grid(area_down(rest, side));
             let chosen = self.vector.ids(looked_up.clone());
             groups.push((looked_up.flatten(0, 1), chosen.clone().flatten(0, 1)));
-            let added = self.add_scale(
-                canvas,
-                scale,
-                on_device_of(chosen.clone(), &latents),
-            );
+            let added = self.add_scale(canvas, scale, on_device_of(chosen.clone(), &latents));
             rest = plain(target.clone()) - plain(added.clone());
             let squared = |a: Tensor<4>, b: Tensor<4>| (a - b).square().mean();
             let towards_latents = squared(latents.clone(), added.clone().detach());
@@ -228,7 +228,8 @@ fn sum(total: Option<Tensor<1>>, part: Tensor<1>) -> Tensor<1> {
 /// `[b, d, h, w]` to `[b, h * w, d]`.
 fn sequence_from_grid(grid: Tensor<4>) -> Tensor<3> {
     let [batch, width, height, columns] = grid.dims();
-    grid.reshape([batch, width, height * columns]).swap_dims(1, 2)
+    grid.reshape([batch, width, height * columns])
+        .swap_dims(1, 2)
 }
 
 /// `[b, h * w, d]` to `[b, d, h, w]`.

@@ -60,7 +60,13 @@ fn area_weights(from: usize, to: usize) -> Vec<Vec<f64>> {
             let end = ((at + 1) * from).div_ceil(to);
             let share = 1.0 / (end - start) as f64;
             (0..from)
-                .map(|source| if (start..end).contains(&source) { share } else { 0.0 })
+                .map(|source| {
+                    if (start..end).contains(&source) {
+                        share
+                    } else {
+                        0.0
+                    }
+                })
                 .collect()
         })
         .collect()

@@ -85,7 +85,10 @@ impl VectorQuantizer {
         let [batch, len, width] = latents.dims();
         let rows = plain(self.rows());
         let [size, row_width] = rows.dims();
-        assert_eq!(width, row_width, "width axis: latents do not fit the codebook");
+        assert_eq!(
+            width, row_width,
+            "width axis: latents do not fit the codebook"
+        );
         let flat = plain(latents).reshape([batch * len, width]);
         let flat = if self.l2_normalize { unit(flat) } else { flat };
         // The nearest row by |z - e|² = |z|² - 2 z·e + |e|²: the first term is the same for all rows.
@@ -121,7 +124,11 @@ impl VectorQuantizer {
     /// - `latents`: `[b, n, d]`
     pub fn quantize(&self, latents: Tensor<3>) -> Quantized {
         let ids = self.ids(latents.clone());
-        let latents = if self.l2_normalize { unit(latents) } else { latents };
+        let latents = if self.l2_normalize {
+            unit(latents)
+        } else {
+            latents
+        };
         let vectors = self.vectors(on_device_of(ids.clone(), &latents)).detach();
         Quantized {
             ids,
@@ -132,7 +139,7 @@ impl VectorQuantizer {
 }
 
 /// Rows at unit length.
-fn unit<const D: usize>(rows: Tensor<D>) -> Tensor<D> {
+pub(crate) fn unit<const D: usize>(rows: Tensor<D>) -> Tensor<D> {
     let length = rows.clone().square().sum_dim(D - 1).sqrt().clamp_min(1e-12);
     rows / length
 }

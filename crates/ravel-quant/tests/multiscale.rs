@@ -28,7 +28,9 @@ fn published() -> MultiscaleQuantizer {
     for (at, phi) in quantizer.phi.iter_mut().enumerate() {
         let name = format!("quantize.quant_resi.qresi_ls.{at}");
         phi.weight = Param::from_tensor(weights.tensor(&format!("{name}.weight"), &device));
-        phi.bias = Some(Param::from_tensor(weights.tensor(&format!("{name}.bias"), &device)));
+        phi.bias = Some(Param::from_tensor(
+            weights.tensor(&format!("{name}.bias"), &device),
+        ));
     }
     quantizer
 }
@@ -49,9 +51,15 @@ fn var_gives_the_same_ids_canvases_and_features() {
         let name = format!("fhat_scale{scale}");
         assert_close(&name, canvas, &io.tensor(&name, &device), 2e-5);
     }
-    let features = (1..SIDES.len()).map(|scale| quantizer.features_for(&canvases[scale - 1], scale));
+    let features =
+        (1..SIDES.len()).map(|scale| quantizer.features_for(&canvases[scale - 1], scale));
     let features = Tensor::cat(features.collect(), 1);
-    assert_close("var_input", &features, &io.tensor("var_input", &device), 2e-5);
+    assert_close(
+        "var_input",
+        &features,
+        &io.tensor("var_input", &device),
+        2e-5,
+    );
 }
 
 #[test]
@@ -62,7 +70,12 @@ fn bicubic_matches_the_reference() {
     let vectors = quantizer.vector.vectors(io.ids("idx_scale1", &device));
     let grid = vectors.swap_dims(1, 2).reshape([2, -1, 2, 2]);
     let grown = bicubic_up(grid, (6, 6));
-    assert_close("bicubic", &grown, &io.tensor("bicubic_up_scale1", &device), 1e-5);
+    assert_close(
+        "bicubic",
+        &grown,
+        &io.tensor("bicubic_up_scale1", &device),
+        1e-5,
+    );
 }
 
 #[test]
@@ -73,5 +86,10 @@ fn the_decoders_gradient_passes_straight_through() {
     let wanted: Tensor<4> = formula([1, 16, 6, 6], 4, 1.0, &training);
     let found = quantizer.quantize(latents.clone());
     let gradients = (found.canvas * wanted.clone()).sum().backward();
-    assert_close("gradient", &latents.grad(&gradients).unwrap(), &wanted.inner(), 1e-6);
+    assert_close(
+        "gradient",
+        &latents.grad(&gradients).unwrap(),
+        &wanted.inner(),
+        1e-6,
+    );
 }
