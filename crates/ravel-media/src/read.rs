@@ -11,7 +11,7 @@ use crate::{MediaError, Picture};
 /// Most pixels a side that are taken.
 pub const MAX_SIDE: u32 = 16_384;
 /// Most bytes that a decoder may take.
-const MAX_ALLOCATION: u64 = 1 << 30;
+const MAX_ALLOCATION: u64 = 1 << 28;
 /// Largest file that is read, in MiB.
 const MAX_FILE_MIB: u64 = 256;
 /// Most bytes that the compressed text of one PNG may swell to.

@@ -1,6 +1,6 @@
 //! Writing pictures: the same bytes for the same pixels, never over a file that is there.
 
-use std::io::{Error, ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::{MediaError, Picture};
@@ -32,40 +32,11 @@ pub fn encode_png(picture: &Picture, text: &[(String, String)]) -> Vec<u8> {
 /// # Errors
 /// [`MediaError::Exists`] or [`MediaError::File`]; nothing is changed then.
 pub fn write_new(path: &Path, bytes: &[u8], force: bool) -> Result<(), MediaError> {
-    let failed = |source| MediaError::File {
-        path: path.into(),
-        source,
-    };
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let mut file = tempfile::Builder::new()
-        .prefix(".ravel-")
-        .tempfile_in(folder)
-        .map_err(|error| failed(about_folder(folder, &error)))?;
-    file.write_all(bytes).map_err(failed)?;
-    file.as_file().sync_all().map_err(failed)?;
-    if force {
-        file.persist(path).map_err(|error| failed(error.error))?;
-        return Ok(());
-    }
-    match file.persist_noclobber(path) {
-        Ok(_) => Ok(()),
-        Err(error) if error.error.kind() == ErrorKind::AlreadyExists => {
-            Err(MediaError::Exists { path: path.into() })
-        }
-        Err(error) => Err(failed(error.error)),
-    }
-}
-
-/// The reason why a folder takes no file, without the name of the temporary one.
-fn about_folder(folder: &Path, error: &Error) -> Error {
-    let folder = folder.display();
-    let text = match error.kind() {
-        ErrorKind::NotFound => format!("there is no folder {folder}"),
-        ErrorKind::NotADirectory => format!("{folder} is not a folder"),
-        kind => format!("the folder {folder} takes no new file: {kind}"),
-    };
-    Error::new(error.kind(), text)
+    ravel_files::write_whole(path, bytes, force).map_err(|source| match source.kind() {
+        ErrorKind::AlreadyExists => MediaError::Exists { path: path.into() },
+        _ => MediaError::File {
+            path: path.into(),
+            source,
+        },
+    })
 }

@@ -135,6 +135,6 @@ mod tests {
             1,
             "unknown field `other`",
         );
-        check("[inner]\nkind = \n", 2, 7, "");
+        check("[inner]\nkind = \n", 2, 8, "expected");
     }
 }

@@ -1,8 +1,6 @@
 //! Writing that survives a kill: a temporary file beside the target, fsync, rename, fsync of the folder.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 
 use burn::tensor::{DType, TensorData};
@@ -35,24 +33,50 @@ pub fn save(
         .into_iter()
         .map(|(name, data)| (name, Stored::new(data, dtype)))
         .collect();
+    if let Some((name, _)) = stored.iter().find(|(_, stored)| stored.overflows) {
+        return Err(WeightsError::Format {
+            path: path.display().to_string(),
+            reason: format!(
+                "tensor `{name}` holds numbers beyond ±65504, too large for half precision"
+            ),
+        });
+    }
     let views = stored.iter().map(|(name, stored)| {
         let view = TensorView::new(stored.dtype, stored.shape.clone(), &stored.bytes)
             .expect("shape axis: bytes were made from the same tensor");
         (name.as_str(), view)
     });
     let metadata: HashMap<String, String> = metadata.clone().into_iter().collect();
-    let bytes =
-        safetensors::serialize(views, Some(metadata)).map_err(|error| WeightsError::Format {
+    let bytes = safetensors::serialize(views, Some(metadata))
+        .map_err(|error| error.to_string())
+        .and_then(sorted_header)
+        .map_err(|reason| WeightsError::Format {
             path: path.display().to_string(),
-            reason: error.to_string(),
+            reason,
         })?;
     atomic_write(path, &bytes)
+}
+
+/// The same file with the names in its header sorted: `safetensors` writes metadata in an order that changes from run to
+/// run, and equal models should be equal files.
+fn sorted_header(mut file: Vec<u8>) -> Result<Vec<u8>, String> {
+    let (len, rest) = file.split_first_chunk_mut::<8>().ok_or("no header")?;
+    let len = u64::from_le_bytes(*len) as usize;
+    let header = rest.get_mut(..len).ok_or("a header that is cut off")?;
+    let names: BTreeMap<String, serde_json::Value> =
+        serde_json::from_slice(header).map_err(|error| error.to_string())?;
+    let sorted = serde_json::to_vec(&names).map_err(|error| error.to_string())?;
+    header.fill(b' ');
+    header[..sorted.len()].copy_from_slice(&sorted);
+    Ok(file)
 }
 
 struct Stored {
     dtype: safetensors::Dtype,
     shape: Vec<usize>,
     bytes: Vec<u8>,
+    /// Whether a number became infinite by being stored.
+    overflows: bool,
 }
 
 impl Stored {
@@ -70,12 +94,17 @@ impl Stored {
                     .iter()
                     .flat_map(|value| value.to_le_bytes())
                     .collect(),
+                overflows: false,
             };
         }
         let values = data
             .convert::<f32>()
             .try_into_vec::<f32>()
             .unwrap_or_default();
+        let overflows = dtype == Dtype::F16
+            && values
+                .iter()
+                .any(|&value| value.is_finite() && f16::from_f32(value).is_infinite());
         let (dtype, bytes) = match dtype {
             Dtype::Keep => (
                 safetensors::Dtype::F32,
@@ -96,6 +125,7 @@ impl Stored {
             dtype,
             shape,
             bytes,
+            overflows,
         }
     }
 }
@@ -105,24 +135,10 @@ impl Stored {
 /// # Errors
 /// [`WeightsError::File`]; an existing file is then untouched.
 pub fn atomic_write(path: &Path, bytes: &[u8]) -> Result<(), WeightsError> {
-    let failed = |source| WeightsError::File {
+    ravel_files::write_whole(path, bytes, true).map_err(|source| WeightsError::File {
         path: path.display().to_string(),
         source,
-    };
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let mut file = tempfile::Builder::new()
-        .prefix(".ravel-")
-        .tempfile_in(folder)
-        .map_err(failed)?;
-    file.write_all(bytes).map_err(failed)?;
-    file.as_file().sync_all().map_err(failed)?;
-    file.persist(path).map_err(|error| failed(error.error))?;
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(failed)
+    })
 }
 
 /// The SHA-256 of some bytes, in hexadecimal digits.

@@ -421,3 +421,36 @@ fn a_file_that_goes_on_and_on_is_refused_by_its_first_bytes() {
     check("tail", &file_of(tensors_of(&linear(1))));
     assert!(Checkpoint::open(Path::new("/dev/zero")).is_err());
 }
+
+#[test]
+fn equal_models_are_equal_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let metadata: BTreeMap<String, String> = (0..8)
+        .map(|at| (format!("key {at}"), format!("größe {at}")))
+        .collect();
+    let written = |name: &str| {
+        let path = folder.path().join(name);
+        save(&path, tensors_of(&linear(1)), &metadata, Dtype::F16).unwrap();
+        let checkpoint = Checkpoint::open(&path).unwrap();
+        assert_eq!(checkpoint.metadata(), &metadata);
+        std::fs::read(&path).unwrap()
+    };
+    let first = written("a");
+    assert!((0..4).all(|_| written("b") == first));
+}
+
+#[test]
+fn numbers_that_half_precision_cannot_hold_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    let large = |value: f32| {
+        let data = TensorData::new(vec![1.0, value], [2]);
+        [("layer.weight".to_string(), data)]
+    };
+    let line = save(&path, large(1e6), &BTreeMap::new(), Dtype::F16)
+        .unwrap_err()
+        .to_string();
+    assert!(line.contains("layer.weight"), "{line}");
+    assert!(!path.exists());
+    save(&path, large(6e4), &BTreeMap::new(), Dtype::F16).unwrap();
+}

@@ -9,35 +9,74 @@ use anyhow::{Context, Result, bail};
 const FORBIDDEN: &[(&str, &[&str], &str)] = &[
     (
         "ravel-core",
-        &["ravel-nn", "ravel-quant", "image", "tokenizers", "safetensors"],
+        &[
+            "ravel-nn",
+            "ravel-quant",
+            "image",
+            "tokenizers",
+            "safetensors",
+        ],
         "the shared words know no model and no file",
     ),
     (
         "ravel-decode",
-        &["ravel-heads", "ravel-backbone", "vq-image", "multiscale-image", "image"],
+        &[
+            "ravel-heads",
+            "ravel-backbone",
+            "vq-image",
+            "multiscale-image",
+            "image",
+        ],
         "decoding knows no head, no tokenizer and no pixels",
     ),
     (
         "ravel-heads",
-        &["vq-image", "multiscale-image", "ravel-quant", "ravel-decode", "ravel-backbone"],
+        &[
+            "vq-image",
+            "multiscale-image",
+            "ravel-quant",
+            "ravel-decode",
+            "ravel-backbone",
+        ],
         "heads know no tokenizer, no decoding method and no backbone",
     ),
     (
         "ravel-backbone",
-        &["ravel-heads", "ravel-decode", "vq-image", "multiscale-image"],
+        &[
+            "ravel-heads",
+            "ravel-decode",
+            "vq-image",
+            "multiscale-image",
+        ],
         "the backbone does not know what is predicted",
     ),
     (
         "vq-image",
-        &["ravel-heads", "ravel-backbone", "ravel-decode", "image", "safetensors"],
+        &[
+            "ravel-heads",
+            "ravel-backbone",
+            "ravel-decode",
+            "image",
+            "safetensors",
+        ],
         "a tokenizer does not know that anything predicts its codes",
     ),
     (
         "multiscale-image",
-        &["ravel-heads", "ravel-backbone", "ravel-decode", "image", "safetensors"],
+        &[
+            "ravel-heads",
+            "ravel-backbone",
+            "ravel-decode",
+            "image",
+            "safetensors",
+        ],
         "a tokenizer does not know that anything predicts its codes",
     ),
-    ("ravel-quant", &["ravel-nn", "vq-image", "image"], "quantizers know no network"),
+    (
+        "ravel-quant",
+        &["ravel-nn", "vq-image", "image"],
+        "quantizers know no network",
+    ),
     (
         "ravel-train",
         &["clap", "indicatif"],
@@ -48,7 +87,11 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
         &["clap", "indicatif", "image", "ravel-train"],
         "only the command line prints, and running needs no trainer",
     ),
-    ("ravel-eval", &["ravel-train", "clap", "image"], "measures open no file"),
+    (
+        "ravel-eval",
+        &["ravel-train", "clap", "image"],
+        "measures open no file",
+    ),
 ];
 
 /// Asks `cargo tree` about every forbidden arrow.
@@ -76,7 +119,10 @@ fn reached_by(package: &str) -> Result<BTreeSet<String>> {
         .output()
         .context("cargo tree cannot be run")?;
     if !output.status.success() {
-        bail!("cargo tree {package}: {}", String::from_utf8_lossy(&output.stderr).trim());
+        bail!(
+            "cargo tree {package}: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
     let text = String::from_utf8(output.stdout)?;
     Ok(text

@@ -21,7 +21,10 @@ const HELD_OUT_ONE_IN: u64 = 17;
 #[derive(clap::Args)]
 pub struct Options {
     /// Noto Color Emoji with bitmaps (Debian package fonts-noto-color-emoji).
-    #[arg(long, default_value = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")]
+    #[arg(
+        long,
+        default_value = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
+    )]
     font: PathBuf,
     /// Unicode's list of emoji (Debian package unicode-data).
     #[arg(long, default_value = "/usr/share/unicode/emoji/emoji-test.txt")]
@@ -64,8 +67,14 @@ pub fn build(options: &Options) -> Result<()> {
         for (side, picture) in [(LARGE, &large), (SMALL, &small)] {
             let file = format!("images-{side}/{drawn:04}.png");
             let path = options.out.join(&file);
-            picture.save(&path).with_context(|| path.display().to_string())?;
-            let split = if held_out.contains(&item.name) { "held-out" } else { "train" };
+            picture
+                .save(&path)
+                .with_context(|| path.display().to_string())?;
+            let split = if held_out.contains(&item.name) {
+                "held-out"
+            } else {
+                "train"
+            };
             let row = json!({
                 "file": file,
                 "caption": item.name,
@@ -90,8 +99,12 @@ pub fn build(options: &Options) -> Result<()> {
 }
 
 fn read(path: &Path, package: &str) -> Result<Vec<u8>> {
-    fs::read(path)
-        .with_context(|| format!("{}: cannot be read; `apt-get install {package}`", path.display()))
+    fs::read(path).with_context(|| {
+        format!(
+            "{}: cannot be read; `apt-get install {package}`",
+            path.display()
+        )
+    })
 }
 
 /// Fully qualified emoji of Unicode's list with their names in lower case, each name once.
@@ -141,7 +154,10 @@ fn draw(face: &Face<'_>, text: &str) -> Result<Option<RgbImage>> {
 /// The middle square, transparency laid on white in sRGB values.
 fn square_on_white(picture: &RgbaImage) -> RgbImage {
     let (width, height) = picture.dimensions();
-    let (left, top) = (width.saturating_sub(LARGE) / 2, height.saturating_sub(LARGE) / 2);
+    let (left, top) = (
+        width.saturating_sub(LARGE) / 2,
+        height.saturating_sub(LARGE) / 2,
+    );
     RgbImage::from_fn(LARGE, LARGE, |x, y| {
         let Some(pixel) = picture.get_pixel_checked(x + left, y + top) else {
             return image::Rgb([255; 3]);
@@ -170,9 +186,11 @@ fn alternates(name: &str) -> Vec<String> {
         found.push(format!("{what} with {tone}"));
         found.push(format!("{what} {}", tone.replace(" skin tone", " skin")));
     }
-    if let Some(animal) = ["cat", "dog", "monkey", "bear", "fox", "lion", "tiger", "horse", "cow", "pig"]
-        .into_iter()
-        .find(|animal| name.starts_with(&format!("{animal} ")))
+    if let Some(animal) = [
+        "cat", "dog", "monkey", "bear", "fox", "lion", "tiger", "horse", "cow", "pig",
+    ]
+    .into_iter()
+    .find(|animal| name.starts_with(&format!("{animal} ")))
         && name.ends_with("face")
     {
         found.push(format!("face of a {animal}"));
@@ -193,17 +211,25 @@ fn alternates(name: &str) -> Vec<String> {
 fn held_out(options: &Options, emoji: &[Emoji]) -> Result<BTreeSet<String>> {
     if !options.refresh_split {
         let text = fs::read_to_string(&options.held_out).with_context(|| {
-            format!("{} (choose anew with --refresh-split)", options.held_out.display())
+            format!(
+                "{} (choose anew with --refresh-split)",
+                options.held_out.display()
+            )
         })?;
-        let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+        let lines = text
+            .lines()
+            .filter(|line| !line.starts_with('#') && !line.is_empty());
         return Ok(lines.map(String::from).collect());
     }
     let chosen = choose(emoji);
     if chosen.is_empty() {
         bail!("no emoji of the list has a skin tone");
     }
-    let lines = chosen.iter().fold(String::new(), |text, name| text + name + "\n");
-    let header = "# Captions that training never sees: compositions whose every word it does see.\n";
+    let lines = chosen
+        .iter()
+        .fold(String::new(), |text, name| text + name + "\n");
+    let header =
+        "# Captions that training never sees: compositions whose every word it does see.\n";
     if let Some(folder) = options.held_out.parent() {
         fs::create_dir_all(folder)?;
     }
@@ -238,12 +264,8 @@ fn hash(text: &str) -> u64 {
 }
 
 fn write_whole(path: &Path, text: &str) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
-    file.write_all(text.as_bytes())?;
-    file.as_file().sync_all()?;
-    file.persist(path).with_context(|| path.display().to_string())?;
-    Ok(())
+    ravel_files::write_whole(path, text.as_bytes(), true)
+        .with_context(|| path.display().to_string())
 }
 
 #[cfg(test)]
@@ -255,7 +277,10 @@ mod tests {
         let list = "# comment\n1F600 ; fully-qualified # 😀 E1.0 grinning face\n263A ; unqualified # ☺ E0.6 smiling face\n";
         let emoji = parse(list);
         assert_eq!(emoji.len(), 1);
-        assert_eq!((&emoji[0].text[..], &emoji[0].name[..]), ("😀", "grinning face"));
+        assert_eq!(
+            (&emoji[0].text[..], &emoji[0].name[..]),
+            ("😀", "grinning face")
+        );
     }
 
     #[test]
