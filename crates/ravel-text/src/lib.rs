@@ -3,7 +3,6 @@
 //! Subwords are byte-level byte pairs (Sennrich et al. 2016; Radford et al. 2019) through the `tokenizers` library, so any Unicode
 //! text has ids. Text is composed (NFC) and brought to lower case first, by a normalizer that the file carries.
 
-use std::io::Write;
 use std::path::Path;
 
 use tokenizers::models::bpe::{BPE, BpeTrainer};
@@ -66,6 +65,15 @@ pub struct Subwords {
     inner: Inner,
 }
 
+/// How far a subword may reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Span {
+    /// Within a word (GPT-2's split).
+    Words,
+    /// Over several words: phrases that many texts share become one subword.
+    Phrases,
+}
+
 impl Subwords {
     /// Learns a vocabulary from texts. The same texts in the same order give the same vocabulary.
     ///
@@ -74,6 +82,7 @@ impl Subwords {
     pub fn train(
         texts: impl Iterator<Item = String> + Send,
         vocabulary_size: usize,
+        span: Span,
     ) -> Result<Self, TextError> {
         let wrong = |reason: String| TextError::File {
             path: "vocabulary".into(),
@@ -85,7 +94,7 @@ impl Subwords {
                 "{vocabulary_size} ids are asked for, {least} at least are needed"
             )));
         }
-        let byte_level = ByteLevel::new(true, true, true);
+        let byte_level = ByteLevel::new(true, true, span == Span::Words);
         let mut alphabet: Vec<char> = ByteLevel::alphabet().into_iter().collect();
         alphabet.sort_unstable();
         let mut trainer = BpeTrainer::builder()
@@ -98,7 +107,10 @@ impl Subwords {
         let mut tokenizer: TokenizerImpl<BPE, NormalizerSequence, ByteLevel, ByteLevel, ByteLevel> =
             TokenizerBuilder::new()
                 .with_model(BPE::default())
-                .with_normalizer(Some(NormalizerSequence::new(vec![NFC.into(), Lowercase.into()])))
+                .with_normalizer(Some(NormalizerSequence::new(vec![
+                    NFC.into(),
+                    Lowercase.into(),
+                ])))
                 .with_pre_tokenizer(Some(byte_level))
                 .with_post_processor(Some(byte_level))
                 .with_decoder(Some(byte_level))
@@ -107,7 +119,9 @@ impl Subwords {
         tokenizer
             .train(&mut trainer, texts)
             .map_err(|error| wrong(error.to_string()))?;
-        let json = tokenizer.to_string(false).map_err(|error| wrong(error.to_string()))?;
+        let json = tokenizer
+            .to_string(false)
+            .map_err(|error| wrong(error.to_string()))?;
         Self::from_bytes(json.as_bytes(), "vocabulary")
     }
 
@@ -140,7 +154,9 @@ impl Subwords {
 
     /// The vocabulary as a `tokenizer.json`.
     pub fn to_json(&self) -> String {
-        self.inner.to_string(false).expect("a vocabulary that was read can be written")
+        self.inner
+            .to_string(false)
+            .expect("a vocabulary that was read can be written")
     }
 
     /// Writes a `tokenizer.json`, whole or not at all.
@@ -148,15 +164,8 @@ impl Subwords {
     /// # Errors
     /// [`TextError::File`].
     pub fn save(&self, path: &Path) -> Result<(), TextError> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let write = || -> std::io::Result<()> {
-            let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
-            file.write_all(self.to_json().as_bytes())?;
-            file.as_file().sync_all()?;
-            file.persist(path)?;
-            Ok(())
-        };
-        write().map_err(|error| TextError::File {
+        let json = self.to_json();
+        ravel_files::write_whole(path, json.as_bytes(), true).map_err(|error| TextError::File {
             path: path.display().to_string(),
             reason: error.to_string(),
         })
@@ -172,10 +181,13 @@ impl Subwords {
     /// # Errors
     /// [`TextError::File`] if the file's rules cannot be applied (a published file may need other parts).
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TextError> {
-        let encoding = self.inner.encode(text, false).map_err(|error| TextError::File {
-            path: "vocabulary".into(),
-            reason: error.to_string(),
-        })?;
+        let encoding = self
+            .inner
+            .encode(text, false)
+            .map_err(|error| TextError::File {
+                path: "vocabulary".into(),
+                reason: error.to_string(),
+            })?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -184,10 +196,12 @@ impl Subwords {
     /// # Errors
     /// As [`Subwords::encode`].
     pub fn decode(&self, ids: &[u32]) -> Result<String, TextError> {
-        self.inner.decode(ids, true).map_err(|error| TextError::File {
-            path: "vocabulary".into(),
-            reason: error.to_string(),
-        })
+        self.inner
+            .decode(ids, true)
+            .map_err(|error| TextError::File {
+                path: "vocabulary".into(),
+                reason: error.to_string(),
+            })
     }
 
     /// A prompt of exactly `length` ids: the text, [`END`], then [`PAD`].

@@ -124,9 +124,15 @@ impl Pictures {
         let mut pictures = BTreeMap::new();
         let mut rows = BTreeMap::new();
         let mut archive = tar::Archive::new(file);
-        for entry in archive.entries().map_err(|error| wrong(error.to_string()))? {
+        for entry in archive
+            .entries()
+            .map_err(|error| wrong(error.to_string()))?
+        {
             let mut entry = entry.map_err(|error| wrong(error.to_string()))?;
-            let name = entry.path().map_err(|error| wrong(error.to_string()))?.into_owned();
+            let name = entry
+                .path()
+                .map_err(|error| wrong(error.to_string()))?
+                .into_owned();
             let mut bytes = Vec::new();
             entry
                 .read_to_end(&mut bytes)

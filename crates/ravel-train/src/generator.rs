@@ -9,12 +9,14 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand_core::Rng;
 use ravel_backbone::Transformer;
-use ravel_core::{Codes, Decoding, Generator, Head, Images, Layout, Pyramid, Seed, Start, Tokenizer};
+use ravel_core::{
+    Codes, Decoding, Generator, Head, Images, Layout, Pyramid, Seed, Start, Tokenizer,
+};
 use ravel_decode::{OneByOne, SamplerConfig};
 use ravel_heads::{HeadConfig, NextScale, NextToken, PrefixConfig, PrefixEmbedding};
 use ravel_media::Picture;
 use ravel_pipeline::{BackbonePart, Definition, Source, TextPart};
-use ravel_text::Subwords;
+use ravel_text::{Span, Subwords};
 use ravel_weights::{Checkpoint, Dtype};
 
 use crate::run::Task;
@@ -113,6 +115,29 @@ impl CodeTable {
         })
     }
 
+    /// `[items, positions]`, where each row has some codes of the row before it: at most `share` of them, at random.
+    fn corrupted_rows(
+        &self,
+        items: &[usize],
+        share: f64,
+        seed: Seed,
+        device: &Device,
+    ) -> Tensor<2, Int> {
+        let mut values = Vec::with_capacity(items.len() * self.positions);
+        for (row, &item) in items.iter().enumerate() {
+            let other = items[(row + items.len() - 1) % items.len()];
+            let mut stream = seed.indexed(row as u64).stream();
+            let mut chance = || f64::from(stream.next_u32()) / f64::from(u32::MAX);
+            let share = share * chance();
+            for at in 0..self.positions {
+                let from = if chance() < share { other } else { item };
+                values.push(self.ids[from * self.positions + at]);
+            }
+        }
+        let shape = [items.len(), self.positions];
+        Tensor::from_data(TensorData::new::<i32, _>(values, shape), device)
+    }
+
     /// `[items, positions]`.
     fn rows(&self, items: &[usize], device: &Device) -> Tensor<2, Int> {
         let values: Vec<i32> = items
@@ -157,7 +182,7 @@ impl GeneratorTask {
         device: &Device,
     ) -> Result<Self, TrainError> {
         let (tokenizer_definition, tokenizer) = open_tokenizer(&config.tokenizer, device)?;
-        let text = train_subwords(&pictures, config.vocabulary_size)?;
+        let text = train_subwords(&pictures, config)?;
         let prompts = pictures
             .train
             .iter()
@@ -224,21 +249,23 @@ impl GeneratorTask {
             .collect()
     }
 
+    /// Cross-entropy of `codes`, predicted from the prompts and from `shown`.
     fn loss(
         &self,
         model: &TextToImageModel,
         prompts: Tensor<2, Int>,
+        shown: Tensor<2, Int>,
         codes: Tensor<2, Int>,
         device: &Device,
     ) -> Tensor<1> {
         let condition = model.prefix.condition(prompts);
         let logits = match &model.head {
             HeadModule::NextToken(head) => {
-                let input = head.inputs(codes.clone(), &condition);
+                let input = head.inputs(shown, &condition);
                 head.logits_of(model.backbone.forward(input, &condition))
             }
             HeadModule::NextScale(head) => {
-                let features = self.features(codes.clone(), device);
+                let features = self.features(shown, device);
                 let input = head.inputs(features, &condition);
                 head.logits_of(model.backbone.forward(input, &condition))
             }
@@ -252,7 +279,11 @@ impl GeneratorTask {
             .tokenizer
             .pyramid()
             .expect("a next-scale head was built on a pyramid");
-        let codes = if codes.is_autodiff() { codes.inner() } else { codes };
+        let codes = if codes.is_autodiff() {
+            codes.inner()
+        } else {
+            codes
+        };
         let features = teacher_features(pyramid, codes);
         if device.is_autodiff() {
             Tensor::from_inner(features)
@@ -273,7 +304,7 @@ impl GeneratorTask {
             }
             let prompts = self.prompt_tensor(ids, &self.device);
             let codes = self.held_out_codes.rows(chunk, &self.device);
-            let loss = self.loss(&self.average, prompts, codes, &self.device);
+            let loss = self.loss(&self.average, prompts, codes.clone(), codes, &self.device);
             total += f64::from(host(loss)[0]) * chunk.len() as f64;
         }
         Ok(total / items.len().max(1) as f64)
@@ -291,7 +322,10 @@ impl GeneratorTask {
         for caption in captions {
             ids.extend(self.text.prompt(caption, self.config.text_length)?);
         }
-        let condition = self.average.prefix.condition(self.prompt_tensor(ids, &self.device));
+        let condition = self
+            .average
+            .prefix
+            .condition(self.prompt_tensor(ids, &self.device));
         let layout = self.tokenizer.spec().layout.clone();
         let prompt = Codes {
             ids: Tensor::zeros([captions.len(), 1, 0], &self.device),
@@ -326,7 +360,15 @@ impl Task for GeneratorTask {
         let items = self.batches.at(step);
         let prompts = self.prompt_tensor(self.captions(step, &items), &training);
         let codes = self.train_codes.rows(&items, &training);
-        let loss = self.loss(&self.model, prompts, codes, &training);
+        let shown = match self.config.corrupt_codes {
+            0.0 => codes.clone(),
+            share => {
+                let seed = self.seed.named("corrupt codes").indexed(step as u64);
+                self.train_codes
+                    .corrupted_rows(&items, share, seed, &training)
+            }
+        };
+        let loss = self.loss(&self.model, prompts, shown, codes, &training);
         let value = f64::from(host(loss.clone())[0]);
         if !value.is_finite() {
             return Err(TrainError::NotFinite {
@@ -409,7 +451,10 @@ impl Task for GeneratorTask {
             decoding: Default::default(),
             sampler: self.config.sampler.clone(),
         };
-        ravel_weights::atomic_write(&folder.join("pipeline.toml"), definition.to_toml().as_bytes())?;
+        ravel_weights::atomic_write(
+            &folder.join("pipeline.toml"),
+            definition.to_toml().as_bytes(),
+        )?;
         Ok(())
     }
 }
@@ -420,7 +465,9 @@ pub(crate) fn named(
     tensors: Vec<(String, TensorData)>,
 ) -> impl Iterator<Item = (String, TensorData)> {
     let prefix = prefix.to_string();
-    tensors.into_iter().map(move |(name, data)| (format!("{prefix}.{name}"), data))
+    tensors
+        .into_iter()
+        .map(move |(name, data)| (format!("{prefix}.{name}"), data))
 }
 
 /// The averaging decay early on, when an average over many steps would remember the first weights.
@@ -453,11 +500,15 @@ fn open_tokenizer(folder: &Path, device: &Device) -> Result<OpenTokenizer, Train
     Ok((definition, tokenizer))
 }
 
-fn train_subwords(pictures: &Pictures, vocabulary_size: usize) -> Result<Subwords, TrainError> {
+fn train_subwords(pictures: &Pictures, config: &GeneratorConfig) -> Result<Subwords, TrainError> {
     let captions = pictures.train.iter().flat_map(|item| {
         std::iter::once(item.caption.clone()).chain(item.alternates.iter().cloned())
     });
-    Ok(Subwords::train(captions, vocabulary_size)?)
+    let span = match config.phrases {
+        true => Span::Phrases,
+        false => Span::Words,
+    };
+    Ok(Subwords::train(captions, config.vocabulary_size, span)?)
 }
 
 /// The model before its first step, every parameter drawn in the module's order.

@@ -21,10 +21,10 @@ use burn::tensor::Tensor;
 pub use data::{Batches, DataConfig, Item, Pictures};
 pub use generator::{GeneratorTask, TextToImageModel};
 pub use log::loss_plot;
-pub use loss::{cross_entropy, reconstruction, ReconstructionConfig};
-pub use optimizer::{follow, Optimizer, OptimizerConfig, Update};
+pub use loss::{ReconstructionConfig, cross_entropy, reconstruction};
+pub use optimizer::{Optimizer, OptimizerConfig, Update, follow};
 pub use recipe::{GeneratorConfig, OutputConfig, Recipe, TaskConfig, TokenizerConfig};
-pub use run::{train, Event, Outcome, Task, Watch};
+pub use run::{Event, Outcome, Task, Watch, train};
 pub use tokenizer::TokenizerTask;
 
 /// What stops a training run.

@@ -36,7 +36,10 @@ impl Log {
 
     /// Writes the log and the plot beside it.
     pub(crate) fn flush(&self) -> Result<(), TrainError> {
-        let text = self.lines.iter().fold(String::new(), |text, line| text + line + "\n");
+        let text = self
+            .lines
+            .iter()
+            .fold(String::new(), |text, line| text + line + "\n");
         ravel_weights::atomic_write(&self.path, text.as_bytes())?;
         let plot = self.path.with_file_name("loss.svg");
         ravel_weights::atomic_write(&plot, loss_plot(&text).as_bytes())?;
@@ -68,7 +71,10 @@ pub fn loss_plot(log: &str) -> String {
                 && name.contains("loss")
                 && value > 0.0
             {
-                curves.entry(format!("{kind} {name}")).or_default().push((step, value));
+                curves
+                    .entry(format!("{kind} {name}"))
+                    .or_default()
+                    .push((step, value));
             }
         }
     }
@@ -79,7 +85,9 @@ fn draw(curves: &BTreeMap<String, Vec<(f64, f64)>>) -> Option<String> {
     let points = || curves.values().flatten();
     let last = points().map(|point| point.0).fold(1.0, f64::max);
     let low = points().map(|point| point.1).fold(f64::INFINITY, f64::min);
-    let high = points().map(|point| point.1).fold(f64::NEG_INFINITY, f64::max);
+    let high = points()
+        .map(|point| point.1)
+        .fold(f64::NEG_INFINITY, f64::max);
     if !low.is_finite() || !high.is_finite() {
         return None;
     }
@@ -130,7 +138,10 @@ mod tests {
     fn the_plot_shows_each_loss_as_a_curve() {
         let log = "{\"step\":0,\"kind\":\"train\",\"loss\":2.0}\nnot json\n{\"step\":9,\"kind\":\"train\",\"loss\":1.0}\n";
         let svg = loss_plot(log);
-        assert!(svg.contains("<polyline") && svg.contains("train loss"), "{svg}");
+        assert!(
+            svg.contains("<polyline") && svg.contains("train loss"),
+            "{svg}"
+        );
         assert_eq!(loss_plot(""), "");
     }
 }

@@ -50,7 +50,8 @@ pub fn reconstruction(
     if config.gradient > 0.0 {
         for scale in 0..config.gradient_scales {
             if scale > 0 {
-                difference = avg_pool2d(difference, AvgPoolOptions::new([2, 2]).with_stride([2, 2]));
+                difference =
+                    avg_pool2d(difference, AvgPoolOptions::new([2, 2]).with_stride([2, 2]));
             }
             loss = loss + gradient_size(difference.clone()) * config.gradient;
         }

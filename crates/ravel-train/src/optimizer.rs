@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::{
-    AdamW, AdamWConfig, AdamWState, GradientsParams, Muon, MuonConfig, MuonState, Optimizer as Rule,
-    RecordState, StateSink, StateSource, momentum::MomentumConfig,
+    AdamW, AdamWConfig, AdamWState, GradientsParams, Muon, MuonConfig, MuonState,
+    Optimizer as Rule, RecordState, StateSink, StateSource, momentum::MomentumConfig,
 };
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
@@ -52,9 +52,17 @@ impl Default for OptimizerConfig {
         Self {
             learning_rate: 3e-3,
             muon_learning_rate: None,
-            muon_skips: ["embedding", "words", "codebook", "scores", "position", "level", "modulation"]
-                .map(String::from)
-                .to_vec(),
+            muon_skips: [
+                "embedding",
+                "words",
+                "codebook",
+                "scores",
+                "position",
+                "level",
+                "modulation",
+            ]
+            .map(String::from)
+            .to_vec(),
             warm_up: 50,
             hold: 0,
             final_share: 0.02,
@@ -160,7 +168,9 @@ impl Optimizer {
         let mut sink = StateSink::default();
         for (path, state) in &self.states {
             match state {
-                ParamState::AdamW(state) => state.state_flatten(&format!("adamw.{path}"), &mut sink),
+                ParamState::AdamW(state) => {
+                    state.state_flatten(&format!("adamw.{path}"), &mut sink)
+                }
                 ParamState::Muon(state) => state.state_flatten(&format!("muon.{path}"), &mut sink),
             }
         }
@@ -196,7 +206,10 @@ impl Optimizer {
             }
             match name.strip_suffix(".scalar") {
                 Some(name) => {
-                    let value = data.convert::<i64>().try_into_vec::<i64>().unwrap_or_default();
+                    let value = data
+                        .convert::<i64>()
+                        .try_into_vec::<i64>()
+                        .unwrap_or_default();
                     let value = value.first().copied().unwrap_or_default() as usize;
                     scalars.insert(name.to_string(), value.into());
                 }
@@ -227,7 +240,11 @@ impl Optimizer {
     fn takes_muon<const D: usize>(&self, path: &str) -> bool {
         D == 2
             && self.config.muon_learning_rate.is_some()
-            && !self.config.muon_skips.iter().any(|skip| path.contains(skip))
+            && !self
+                .config
+                .muon_skips
+                .iter()
+                .any(|skip| path.contains(skip))
     }
 
     fn update<const D: usize>(
@@ -250,7 +267,8 @@ impl Optimizer {
                 self.muon
                     .step(rate, tensor.reshape(shape), gradient.reshape(shape), state);
             if let Some(state) = state {
-                self.states.insert(path.to_string(), ParamState::Muon(state));
+                self.states
+                    .insert(path.to_string(), ParamState::Muon(state));
             }
             return tensor.reshape(dims);
         }
@@ -258,7 +276,11 @@ impl Optimizer {
             Some(ParamState::AdamW(state)) => Some(state),
             _ => None,
         };
-        let rule = if D >= 2 { &self.adamw } else { &self.adamw_plain };
+        let rule = if D >= 2 {
+            &self.adamw
+        } else {
+            &self.adamw_plain
+        };
         let rate = self.config.learning_rate * rate_share;
         let count = dims.iter().product::<usize>();
         let (tensor, state) = rule.step(
@@ -268,7 +290,8 @@ impl Optimizer {
             state,
         );
         if let Some(state) = state {
-            self.states.insert(path.to_string(), ParamState::AdamW(state));
+            self.states
+                .insert(path.to_string(), ParamState::AdamW(state));
         }
         tensor.reshape(dims)
     }

@@ -105,6 +105,9 @@ pub struct GeneratorConfig {
     pub vocabulary_size: usize,
     /// Positions of the text prefix.
     pub text_length: usize,
+    /// Whether subwords may span words, so that a phrase that many captions share is one of them.
+    #[serde(default)]
+    pub phrases: bool,
     /// The sequence model.
     #[serde(default)]
     pub backbone: TransformerConfig,
@@ -116,6 +119,11 @@ pub struct GeneratorConfig {
     /// Share of captions replaced by one of the picture's alternates.
     #[serde(default)]
     pub alternate_caption: f64,
+    /// The largest share of a picture's codes that are shown as another picture's, each picture's share drawn evenly from
+    /// zero to it. What is predicted stays clean, so that the model trusts the words more than its own codes and mends
+    /// wrong ones (the idea of Infinity's self-correction, Han et al. 2024, section 3.3).
+    #[serde(default)]
+    pub corrupt_codes: f64,
     /// Sampling settings written into the exported definition.
     #[serde(default)]
     pub sampler: SamplerConfig,
@@ -184,6 +192,18 @@ impl Recipe {
         }
         if self.data.shift >= self.data.size {
             return wrong("`data.shift` must be smaller than `data.size`");
+        }
+        if let TaskConfig::Generator(task) = &self.task {
+            let shares = [
+                task.drop_caption,
+                task.alternate_caption,
+                task.corrupt_codes,
+            ];
+            if shares.iter().any(|share| !(0.0..=1.0).contains(share)) {
+                return wrong(
+                    "`drop-caption`, `alternate-caption` and `corrupt-codes` are shares in 0..=1",
+                );
+            }
         }
         Ok(())
     }

@@ -9,9 +9,7 @@ use ravel_media::Picture;
 use ravel_weights::Checkpoint;
 
 use crate::log::{Log, log_path};
-use crate::{
-    GeneratorTask, Pictures, Recipe, TaskConfig, TokenizerTask, TrainError, checkpoint,
-};
+use crate::{GeneratorTask, Pictures, Recipe, TaskConfig, TokenizerTask, TrainError, checkpoint};
 
 /// What a training run is made of besides its loop.
 pub trait Task {

@@ -96,9 +96,7 @@ impl TokenizerModule {
 
     fn load(self, checkpoint: &Checkpoint, prefix: &str) -> Result<Self, TrainError> {
         Ok(match self {
-            Self::VqImage(model) => {
-                Self::VqImage(ravel_weights::load(model, checkpoint, prefix)?)
-            }
+            Self::VqImage(model) => Self::VqImage(ravel_weights::load(model, checkpoint, prefix)?),
             Self::MultiscaleImage(model) => {
                 Self::MultiscaleImage(ravel_weights::load(model, checkpoint, prefix)?)
             }
@@ -230,7 +228,9 @@ impl TokenizerTask {
             let error = output.pixels.clamp(-1.0, 1.0) - pixels;
             let squares = host(error.square().flatten::<2>(1, 3).mean_dim(1));
             // The range of values is 2, so the peak's square is 4.
-            let psnr = squares.iter().map(|&square| 10.0 * (4.0 / f64::from(square)).log10());
+            let psnr = squares
+                .iter()
+                .map(|&square| 10.0 * (4.0 / f64::from(square)).log10());
             measured.psnr.extend(psnr);
             for (_, ids) in output.groups {
                 let ids = ids.into_data().convert::<u32>().try_into_vec::<u32>();
@@ -252,16 +252,24 @@ impl Task for TokenizerTask {
         let training = self.device.clone().autodiff();
         let items = self.batches.at(step);
         let seed = self.seed.named("variation").indexed(step as u64);
-        let pixels = self.pictures.varied(&self.recipe.data, &items, seed, &training);
+        let pixels = self
+            .pictures
+            .varied(&self.recipe.data, &items, seed, &training);
         if step == self.config.warm_steps {
             self.start_codebook(pixels.clone());
         }
         let output = self.model.forward(pixels.clone(), self.quantizes(step));
-        let squares = (output.pixels.clone() - pixels.clone()).inner().square().mean();
+        let squares = (output.pixels.clone() - pixels.clone())
+            .inner()
+            .square()
+            .mean();
         let mut loss = reconstruction(&self.config.reconstruction, output.pixels, pixels);
         let mut values = BTreeMap::new();
         values.insert("loss".to_string(), f64::from(host(loss.clone())[0]));
-        values.insert("psnr".to_string(), 10.0 * (4.0 / f64::from(host(squares)[0])).log10());
+        values.insert(
+            "psnr".to_string(),
+            10.0 * (4.0 / f64::from(host(squares)[0])).log10(),
+        );
         if let Some(commitment) = output.commitment {
             values.insert("commitment".into(), f64::from(host(commitment.clone())[0]));
             loss = loss + commitment * self.config.commitment;
@@ -312,7 +320,10 @@ impl Task for TokenizerTask {
         };
         let pixels = self.pictures.tensor(items.iter().take(SHEET), &self.device);
         let [count, ..] = pixels.dims();
-        let back = self.average.forward(pixels.clone(), self.codebook.is_some()).pixels;
+        let back = self
+            .average
+            .forward(pixels.clone(), self.codebook.is_some())
+            .pixels;
         let both = ravel_core::Images {
             pixels: Tensor::cat(vec![pixels, back], 0),
         };
