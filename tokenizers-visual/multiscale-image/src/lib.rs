@@ -142,12 +142,15 @@ impl Tokenizer for MultiscaleImageTokenizer {
     }
 
     fn preview(&self, codes: &Codes) -> Result<Images> {
+        let (height, width) = self.sides()[0];
+        if codes.filled() < height * width {
+            return Err(Error::Codes {
+                found: format!("{} filled positions", codes.filled()),
+                expected: "one whole scale at least".into(),
+            });
+        }
         let canvas = self.module.quantizer.canvases(codes.at_depth(0)).pop();
-        let canvas = canvas.ok_or_else(|| Error::Codes {
-            found: format!("{} filled positions", codes.filled()),
-            expected: "one whole scale at least".into(),
-        })?;
-        Ok(self.decode_canvas(canvas))
+        Ok(self.decode_canvas(canvas.expect("one scale is whole")))
     }
 
     fn latents(&self, signal: Images) -> Result<Tensor<4>> {

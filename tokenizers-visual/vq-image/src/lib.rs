@@ -102,7 +102,11 @@ impl VqImage {
         let found = self.quantizer.quantize(flat.clone());
         let vectors = grid_from_sequence(found.vectors, height, width);
         let looked_up = flat.detach();
-        let looked_up = if looked_up.is_autodiff() { looked_up.inner() } else { looked_up };
+        let looked_up = if looked_up.is_autodiff() {
+            looked_up.inner()
+        } else {
+            looked_up
+        };
         TrainingOutput {
             pixels: self.decoder.forward(vectors),
             commitment: Some(found.commitment),
@@ -122,7 +126,9 @@ pub fn sequence_from_grid(grid: Tensor<4>) -> Tensor<3> {
 /// `[b, h * w, d]` to `[b, d, h, w]`.
 pub fn grid_from_sequence(sequence: Tensor<3>, height: usize, width: usize) -> Tensor<4> {
     let [batch, _, depth] = sequence.dims();
-    sequence.swap_dims(1, 2).reshape([batch, depth, height, width])
+    sequence
+        .swap_dims(1, 2)
+        .reshape([batch, depth, height, width])
 }
 
 /// Checks a batch of pictures against the size that a tokenizer takes.
@@ -183,15 +189,25 @@ impl Tokenizer for VqImageTokenizer {
 
     /// Cells without an id yet hold the codebook's mean.
     fn preview(&self, codes: &Codes) -> Result<Images> {
+        if codes.filled() >= self.spec.layout.len() {
+            return self.decode(codes);
+        }
         let Layout::Grid { height, width } = self.spec.layout else {
             unreachable!("this tokenizer's layout is a grid");
         };
         let rows = self.module.quantizer.rows();
-        let missing = [codes.batch(), height * width - codes.filled(), self.spec.code_width];
+        let missing = [
+            codes.batch(),
+            height * width - codes.filled(),
+            self.spec.code_width,
+        ];
         let mean = rows.mean_dim(0).unsqueeze_dim::<3>(0).expand(missing);
         let vectors = match codes.filled() {
             0 => mean,
-            _ => Tensor::cat(vec![self.module.quantizer.vectors(codes.at_depth(0)), mean], 1),
+            _ => Tensor::cat(
+                vec![self.module.quantizer.vectors(codes.at_depth(0)), mean],
+                1,
+            ),
         };
         let grid = grid_from_sequence(vectors, height, width);
         let pixels = self.module.decoder.forward(grid).clamp(-1.0, 1.0);

@@ -42,7 +42,10 @@ impl CompactConfig {
                 expected: format!("a list of {levels}, one for each level of `encoder`"),
             })
         };
-        if self.patch == 0 || levels == 0 || self.encoder.iter().chain(&self.decoder).any(|&w| w == 0) {
+        if self.patch == 0
+            || levels == 0
+            || self.encoder.iter().chain(&self.decoder).any(|&w| w == 0)
+        {
             return Err(Error::Config {
                 field: "patch, encoder, decoder".into(),
                 found: "zero or none".into(),
@@ -64,14 +67,18 @@ impl CompactConfig {
     pub(super) fn init_encoder(&self, code_width: usize, device: &Device) -> CompactEncoder {
         let mut channels = 3 * self.patch * self.patch;
         let mut stride = 1;
-        let levels = self.encoder.iter().zip(&self.encoder_blocks).map(|(&width, &blocks)| {
-            let level = Level {
-                enter: conv(channels, width, 3, stride, device),
-                blocks: (0..blocks).map(|_| Block::new(width, device)).collect(),
-            };
-            (channels, stride) = (width, 2);
-            level
-        });
+        let levels = self
+            .encoder
+            .iter()
+            .zip(&self.encoder_blocks)
+            .map(|(&width, &blocks)| {
+                let level = Level {
+                    enter: conv(channels, width, 3, stride, device),
+                    blocks: (0..blocks).map(|_| Block::new(width, device)).collect(),
+                };
+                (channels, stride) = (width, 2);
+                level
+            });
         let levels = levels.collect();
         CompactEncoder {
             levels,
@@ -83,15 +90,19 @@ impl CompactConfig {
     pub(super) fn init_decoder(&self, code_width: usize, device: &Device) -> CompactDecoder {
         let mut channels = code_width;
         let (mut grow, mut kernel) = (1, 3);
-        let levels = self.decoder.iter().zip(&self.decoder_blocks).map(|(&width, &blocks)| {
-            let level = Level {
-                enter: conv(channels, width * grow, kernel, 1, device),
-                blocks: (0..blocks).map(|_| Block::new(width, device)).collect(),
-            };
-            // A cell grows into four by itself; the blocks after it look around.
-            (channels, grow, kernel) = (width, 4, 1);
-            level
-        });
+        let levels = self
+            .decoder
+            .iter()
+            .zip(&self.decoder_blocks)
+            .map(|(&width, &blocks)| {
+                let level = Level {
+                    enter: conv(channels, width * grow, kernel, 1, device),
+                    blocks: (0..blocks).map(|_| Block::new(width, device)).collect(),
+                };
+                // A cell grows into four by itself; the blocks after it look around.
+                (channels, grow, kernel) = (width, 4, 1);
+                level
+            });
         let levels = levels.collect();
         CompactDecoder {
             levels,

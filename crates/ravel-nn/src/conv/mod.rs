@@ -150,7 +150,10 @@ mod tests {
         let grid: Tensor<4> = formula([2, 3, 8, 4], 1, 1.0, &device());
         let back = pixel_shuffle(pixel_unshuffle(grid.clone(), 2), 2);
         assert_close("grid", &back, &grid, 0.0);
-        let cell = pixel_unshuffle(Tensor::from_data([[[[1.0, 2.0], [3.0, 4.0]]]], &device()), 2);
+        let cell = pixel_unshuffle(
+            Tensor::from_data([[[[1.0, 2.0], [3.0, 4.0]]]], &device()),
+            2,
+        );
         assert_eq!(values(&cell), [1.0, 2.0, 3.0, 4.0]);
     }
 }

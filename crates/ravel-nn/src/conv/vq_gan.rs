@@ -47,16 +47,33 @@ impl VqGanConfig {
         let odd = self
             .multiples
             .iter()
-            .map(|multiple| multiple * self.channels)
+            .map(|multiple| multiple.saturating_mul(self.channels))
             .find(|width| *width == 0 || width % GROUPS != 0);
-        match odd {
-            None if !self.multiples.is_empty() && self.z_channels > 0 => Ok(()),
-            found => Err(Error::Config {
+        if odd.is_some() || self.multiples.is_empty() {
+            return Err(Error::Config {
                 field: "channels".into(),
-                found: found.map_or("no level".into(), |width| width.to_string()),
+                found: odd.map_or("no level".into(), |width| width.to_string()),
                 expected: format!("multiples of {GROUPS} at every level"),
-            }),
+            });
         }
+        let wrong = |field: &str, found: usize, expected: &str| {
+            Err(Error::Config {
+                field: field.into(),
+                found: found.to_string(),
+                expected: expected.into(),
+            })
+        };
+        if self.blocks == 0 {
+            return wrong("blocks", self.blocks, "a number of at least 1");
+        }
+        if self.z_channels == 0 {
+            return wrong("z-channels", self.z_channels, "a number of at least 1");
+        }
+        // An even kernel would change the grid's size.
+        if self.code_kernel.is_multiple_of(2) {
+            return wrong("code-kernel", self.code_kernel, "an odd number");
+        }
+        Ok(())
     }
 
     pub(super) fn init_encoder(&self, code_width: usize, device: &Device) -> VqGanEncoder {
@@ -72,7 +89,9 @@ impl VqGanConfig {
             });
             let block: Vec<_> = block.collect();
             let attn = match last {
-                true => (0..self.blocks).map(|_| AttentionBlock::new(out, device)).collect(),
+                true => (0..self.blocks)
+                    .map(|_| AttentionBlock::new(out, device))
+                    .collect(),
                 false => Vec::new(),
             };
             let downsample = (!last).then(|| Resample::new(out, 2, device));
@@ -107,7 +126,9 @@ impl VqGanConfig {
             });
             let block: Vec<_> = block.collect();
             let attn = match at + 1 == levels {
-                true => (0..=self.blocks).map(|_| AttentionBlock::new(out, device)).collect(),
+                true => (0..=self.blocks)
+                    .map(|_| AttentionBlock::new(out, device))
+                    .collect(),
                 false => Vec::new(),
             };
             let upsample = (at > 0).then(|| Resample::new(out, 1, device));
@@ -203,7 +224,9 @@ impl AttentionBlock {
         let scores = cells(&self.q).swap_dims(1, 2).matmul(cells(&self.k));
         let weights = softmax(scores / (width as f64).sqrt(), 2);
         let mixed = cells(&self.v).matmul(weights.swap_dims(1, 2));
-        grid + self.proj_out.forward(mixed.reshape([batch, width, height, columns]))
+        grid + self
+            .proj_out
+            .forward(mixed.reshape([batch, width, height, columns]))
     }
 }
 
@@ -247,7 +270,8 @@ impl Resample {
 
     /// Half the size; zeros are added right and below only.
     fn down(&self, grid: Tensor<4>) -> Tensor<4> {
-        self.conv.forward(grid.pad((0, 1, 0, 1), PadMode::Constant(0.0)))
+        self.conv
+            .forward(grid.pad((0, 1, 0, 1), PadMode::Constant(0.0)))
     }
 
     /// Twice the size, each cell repeated.

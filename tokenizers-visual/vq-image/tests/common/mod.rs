@@ -4,8 +4,8 @@
 
 use std::collections::BTreeSet;
 
-use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{Tensor, TensorData};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Gradients, Tensor, TensorData};
 use ravel_testkit::{Golden, noise, values};
 
 /// The module with every weight set to `source(path, shape)`.
@@ -132,4 +132,41 @@ pub fn margins(latents: Tensor<2>, rows: &Tensor<2>) -> Vec<f32> {
         .map(nearest_two)
         .map(|(first, second)| second - first)
         .collect()
+}
+
+/// Paths of the weights that a loss does not move, or moves by what is no number.
+pub fn idle<M: Module>(module: &M, gradients: &Gradients) -> Vec<String> {
+    let mut idle = Idle {
+        gradients,
+        path: Vec::new(),
+        found: Vec::new(),
+    };
+    module.visit(&mut idle);
+    idle.found
+}
+
+struct Idle<'a> {
+    gradients: &'a Gradients,
+    path: Vec<String>,
+    found: Vec<String>,
+}
+
+impl ModuleVisitor for Idle<'_> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let moves = param.val().grad(self.gradients).is_some_and(|gradient| {
+            let gradient = values(&gradient);
+            gradient.iter().all(|g| g.is_finite()) && gradient.iter().any(|g| *g != 0.0)
+        });
+        if !moves {
+            self.found.push(self.path.join("."));
+        }
+    }
 }
