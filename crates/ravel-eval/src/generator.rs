@@ -12,7 +12,11 @@ use crate::host;
 /// If the head shows no scores, or the codes do not fill the layout.
 pub fn loss_per_token(generator: &Generator<'_>, condition: &Condition, codes: &Codes) -> Vec<f64> {
     let layout: &Layout = &codes.layout;
-    assert_eq!(codes.filled(), layout.len(), "position axis: the codes must be full");
+    assert_eq!(
+        codes.filled(),
+        layout.len(),
+        "position axis: the codes must be full"
+    );
     let scored = generator.head.scored().expect("the head shows its scores");
     let (batch, depth) = (codes.batch(), codes.depth());
     let capacity = condition.prefix_len() + layout.len() + 1;
@@ -23,8 +27,13 @@ pub fn loss_per_token(generator: &Generator<'_>, condition: &Condition, codes: &
     let mut total = vec![0.0; batch];
     for unit in generator.head.units(layout) {
         let mut so_far = codes.clone();
-        so_far.ids = codes.ids.clone().slice([0..batch, 0..depth, 0..unit.span.start]);
-        let input = generator.head.embed(&so_far, &unit, condition, generator.pyramid);
+        so_far.ids = codes
+            .ids
+            .clone()
+            .slice([0..batch, 0..depth, 0..unit.span.start]);
+        let input = generator
+            .head
+            .embed(&so_far, &unit, condition, generator.pyramid);
         let hidden = generator.backbone.step(input, condition, &mut state);
         let logits: Tensor<3> = scored.logits(hidden, &unit);
         let scores = log_softmax(logits, 2);
@@ -34,5 +43,8 @@ pub fn loss_per_token(generator: &Generator<'_>, condition: &Condition, codes: &
             *total -= f64::from(score);
         }
     }
-    total.iter().map(|total| total / layout.len() as f64).collect()
+    total
+        .iter()
+        .map(|total| total / layout.len() as f64)
+        .collect()
 }

@@ -20,7 +20,10 @@ pub fn features(
     let latents = tokenizer.latents(images)?;
     let [_, depth, height, width] = latents.dims();
     let row = depth * height * width;
-    Ok(host(latents).chunks_exact(row).map(<[f32]>::to_vec).collect())
+    Ok(host(latents)
+        .chunks_exact(row)
+        .map(<[f32]>::to_vec)
+        .collect())
 }
 
 /// Known pictures to compare with.
@@ -66,7 +69,10 @@ impl Gallery {
     /// Gallery pictures that are strictly nearer than the one of this caption, or `None` if no picture has it.
     pub fn rank(&self, caption: &str, found: &[f32]) -> Option<usize> {
         let distance = |features: &[f32]| -> f64 {
-            let squares = features.iter().zip(found).map(|(a, b)| f64::from(a - b).powi(2));
+            let squares = features
+                .iter()
+                .zip(found)
+                .map(|(a, b)| f64::from(a - b).powi(2));
             squares.sum()
         };
         let right = self.captions.iter().zip(&self.features);
@@ -74,14 +80,20 @@ impl Gallery {
             .filter(|(known, _)| *known == caption)
             .map(|(_, features)| distance(features))
             .min_by(f64::total_cmp)?;
-        let nearer = self.features.iter().filter(|features| distance(features) < right);
+        let nearer = self
+            .features
+            .iter()
+            .filter(|features| distance(features) < right);
         Some(nearer.count())
     }
 
     /// The caption of the nearest picture.
     pub fn nearest(&self, found: &[f32]) -> Option<&str> {
         let distance = |features: &[f32]| -> f64 {
-            let squares = features.iter().zip(found).map(|(a, b)| f64::from(a - b).powi(2));
+            let squares = features
+                .iter()
+                .zip(found)
+                .map(|(a, b)| f64::from(a - b).powi(2));
             squares.sum()
         };
         let all = self.captions.iter().zip(&self.features);
@@ -92,7 +104,8 @@ impl Gallery {
     /// The report over the ranks of some pictures.
     pub fn report(&self, ranks: &[usize]) -> RetrievalReport {
         let count = ranks.len().max(1) as f64;
-        let share = |below: usize| ranks.iter().filter(|&&rank| rank < below).count() as f64 / count;
+        let share =
+            |below: usize| ranks.iter().filter(|&&rank| rank < below).count() as f64 / count;
         RetrievalReport {
             pictures: ranks.len(),
             top_1: share(1),

@@ -16,7 +16,11 @@ const SIGMA: f64 = 1.5;
 /// # Panics
 /// If the shapes differ.
 pub fn psnr(found: &Images, wanted: &Images) -> Vec<f64> {
-    assert_eq!(found.pixels.dims(), wanted.pixels.dims(), "pictures of one shape are compared");
+    assert_eq!(
+        found.pixels.dims(),
+        wanted.pixels.dims(),
+        "pictures of one shape are compared"
+    );
     let error = found.pixels.clone() - wanted.pixels.clone();
     let squares = host(error.square().flatten::<2>(1, 3).mean_dim(1));
     // Values span 2, so the peak's square is 4.
@@ -34,11 +38,21 @@ pub fn psnr(found: &Images, wanted: &Images) -> Vec<f64> {
 /// If the shapes differ or a side is below 11 pixels.
 pub fn ssim(found: &Images, wanted: &Images) -> Vec<f64> {
     let [batch, _, height, width] = found.pixels.dims();
-    assert_eq!([batch, 3, height, width], wanted.pixels.dims(), "pictures of one shape are compared");
-    assert!(height >= WINDOW && width >= WINDOW, "height and width axes: at least {WINDOW} pixels");
+    assert_eq!(
+        [batch, 3, height, width],
+        wanted.pixels.dims(),
+        "pictures of one shape are compared"
+    );
+    assert!(
+        height >= WINDOW && width >= WINDOW,
+        "height and width axes: at least {WINDOW} pixels"
+    );
     let lumas = |images: &Images| -> Vec<Vec<f64>> {
         let values = host(images.pixels.clone());
-        values.chunks_exact(3 * height * width).map(|rgb| luma(rgb, height * width)).collect()
+        values
+            .chunks_exact(3 * height * width)
+            .map(|rgb| luma(rgb, height * width))
+            .collect()
     };
     lumas(found)
         .iter()
@@ -56,7 +70,8 @@ fn luma(rgb: &[f32], plane: usize) -> Vec<f64> {
 
 fn ssim_of(a: &[f64], b: &[f64], width: usize) -> f64 {
     let (c1, c2) = (0.01f64.powi(2), 0.03f64.powi(2));
-    let product = |x: &[f64], y: &[f64]| -> Vec<f64> { x.iter().zip(y).map(|(x, y)| x * y).collect() };
+    let product =
+        |x: &[f64], y: &[f64]| -> Vec<f64> { x.iter().zip(y).map(|(x, y)| x * y).collect() };
     let mean_a = blurred(a, width);
     let mean_b = blurred(b, width);
     let square_a = blurred(&product(a, a), width);
@@ -83,7 +98,11 @@ fn blurred(plane: &[f64], width: usize) -> Vec<f64> {
         .collect();
     let total: f64 = weights.iter().sum();
     let along = |values: &dyn Fn(usize) -> f64| -> f64 {
-        weights.iter().enumerate().map(|(at, weight)| weight / total * values(at)).sum()
+        weights
+            .iter()
+            .enumerate()
+            .map(|(at, weight)| weight / total * values(at))
+            .sum()
     };
     let height = plane.len() / width;
     let inner = width - WINDOW + 1;
