@@ -188,7 +188,11 @@ pub enum TokenizerCommand {
     /// What is lost on the way to codes and back.
     Eval {
         /// Captioned pictures (JSON lines).
-        #[arg(long, value_name = "ROWS", default_value = "data/emoji/captions-64.jsonl")]
+        #[arg(
+            long,
+            value_name = "ROWS",
+            default_value = "data/emoji/captions-64.jsonl"
+        )]
         data: PathBuf,
         /// Print JSON.
         #[arg(long)]

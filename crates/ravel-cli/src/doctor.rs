@@ -46,12 +46,22 @@ pub fn run(options: &DoctorOptions) -> Result<(), Failure> {
     say(&format!("features   {}", list(&features)));
     say(&format!("threads    {threads}"));
     say(&match memory {
-        Some(bytes) => format!("memory     {:.1} GiB free", bytes as f64 / f64::from(1 << 30)),
+        Some(bytes) => format!(
+            "memory     {:.1} GiB free",
+            bytes as f64 / f64::from(1 << 30)
+        ),
         None => "memory     unknown on this system".to_string(),
     });
     say(&format!("processor  {}", list(&instructions)));
     say(&format!("pictures   {}", list(&codecs)));
-    say(&format!("cpu        {}", if cpu { "computes rightly" } else { "computes wrongly" }));
+    say(&format!(
+        "cpu        {}",
+        if cpu {
+            "computes rightly"
+        } else {
+            "computes wrongly"
+        }
+    ));
     say(&match gpu {
         None => "wgpu       not in this build (feature `gpu`)".to_string(),
         Some(true) => "wgpu       computes rightly".to_string(),
@@ -81,7 +91,9 @@ fn works(device: DeviceName) -> bool {
 /// Bytes of memory that programs may still take, where the system tells.
 fn memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("MemAvailable:"))?;
     let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kib * 1024)
 }
@@ -93,9 +105,16 @@ fn instructions() -> Vec<&'static str> {
             ("AVX2", std::arch::is_x86_feature_detected!("avx2")),
             ("FMA", std::arch::is_x86_feature_detected!("fma")),
             ("AVX-512", std::arch::is_x86_feature_detected!("avx512f")),
-            ("AVX-512 VNNI", std::arch::is_x86_feature_detected!("avx512vnni")),
+            (
+                "AVX-512 VNNI",
+                std::arch::is_x86_feature_detected!("avx512vnni"),
+            ),
         ];
-        known.iter().filter(|(_, has)| *has).map(|(name, _)| *name).collect()
+        known
+            .iter()
+            .filter(|(_, has)| *has)
+            .map(|(name, _)| *name)
+            .collect()
     }
     #[cfg(not(target_arch = "x86_64"))]
     Vec::new()

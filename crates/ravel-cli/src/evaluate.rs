@@ -27,6 +27,15 @@ const LINES: usize = 4;
 struct SplitReport {
     loss_per_token: f64,
     retrieval: RetrievalReport,
+    misses: Vec<Miss>,
+}
+
+/// A picture whose nearest known picture is of another caption.
+#[derive(Serialize)]
+struct Miss {
+    caption: String,
+    nearest: Option<String>,
+    rank: usize,
 }
 
 /// Measures.
@@ -113,7 +122,9 @@ fn spread(items: &[Item], count: usize) -> Vec<&Item> {
     if count == 0 || count >= items.len() {
         return items.iter().collect();
     }
-    (0..count).map(|at| &items[at * items.len() / count]).collect()
+    (0..count)
+        .map(|at| &items[at * items.len() / count])
+        .collect()
 }
 
 fn measured(
@@ -133,10 +144,21 @@ fn measured(
     };
     let made = image::made(pipeline, &request, None, options.quiet)?;
     let mut ranks = Vec::new();
+    let mut misses = Vec::new();
     for (chunk, captions) in made.chunks(BATCH).zip(captions.chunks(BATCH)) {
         let images = images_from_pictures(chunk, &parts.device);
         for (found, caption) in features(&*parts.tokenizer, images)?.iter().zip(captions) {
-            ranks.extend(gallery.rank(caption, found));
+            let Some(rank) = gallery.rank(caption, found) else {
+                continue;
+            };
+            ranks.push(rank);
+            if rank > 0 {
+                misses.push(Miss {
+                    caption: caption.clone(),
+                    nearest: gallery.nearest(found).map(str::to_string),
+                    rank,
+                });
+            }
         }
     }
     let generator = Generator {
@@ -155,6 +177,7 @@ fn measured(
     Ok(SplitReport {
         loss_per_token: losses.iter().sum::<f64>() / losses.len().max(1) as f64,
         retrieval: gallery.report(&ranks),
+        misses,
     })
 }
 
@@ -164,8 +187,15 @@ fn sheet(
     options: &EvalOptions,
 ) -> Result<Vec<u8>, Failure> {
     let held_out = (options.sheet_pictures / 4).min(pictures.held_out.len());
-    let mut items = spread(&pictures.train, options.sheet_pictures.saturating_sub(held_out).max(1));
-    items.extend(spread(&pictures.held_out, held_out.max(1)).into_iter().take(held_out));
+    let mut items = spread(
+        &pictures.train,
+        options.sheet_pictures.saturating_sub(held_out).max(1),
+    );
+    items.extend(
+        spread(&pictures.held_out, held_out.max(1))
+            .into_iter()
+            .take(held_out),
+    );
     let request = Request {
         prompts: items.iter().map(|item| item.caption.clone()).collect(),
         seed: options.seed,
@@ -181,5 +211,8 @@ fn sheet(
             _ => picture.clone(),
         })
         .collect();
-    Ok(encode_png(&contact_sheet(&shown, &request.prompts, COLUMNS, LINES), &[]))
+    Ok(encode_png(
+        &contact_sheet(&shown, &request.prompts, COLUMNS, LINES),
+        &[],
+    ))
 }

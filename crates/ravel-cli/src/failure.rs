@@ -64,7 +64,11 @@ impl Failure {
 }
 
 fn one_line(error: impl Display) -> String {
-    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+    error
+        .to_string()
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 impl From<ravel_media::MediaError> for Failure {

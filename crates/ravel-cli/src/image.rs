@@ -50,7 +50,10 @@ pub fn run(options: &ImageOptions) -> Result<(), Failure> {
         first: 0,
         sampler: sampler(&pipeline.parts().sampler, &options.sampler)?,
     };
-    let preview = options.preview.as_deref().map(|folder| Preview::new(folder, options.force));
+    let preview = options
+        .preview
+        .as_deref()
+        .map(|folder| Preview::new(folder, options.force));
     let pictures = made(&pipeline, &request, preview.transpose()?, options.quiet)?;
     let metadata: Vec<Metadata> = (0..pictures.len())
         .map(|number| metadata(&pipeline, &request, number, &options.pipeline.pipeline))
@@ -112,7 +115,11 @@ fn prompts(options: &ImageOptions) -> Result<Vec<String>, Failure> {
     if let Some(path) = &options.prompt_file {
         let text = std::fs::read_to_string(path)
             .map_err(|error| Failure::input(format!("{}: {error}", path.display())))?;
-        for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        for (at, line) in text
+            .lines()
+            .enumerate()
+            .filter(|(_, line)| !line.trim().is_empty())
+        {
             prompts.push(prompt_of_line(line).map_err(|reason| {
                 Failure::input(format!("{}:{}: {reason}", path.display(), at + 1))
             })?);
@@ -205,7 +212,10 @@ impl Outputs {
             };
             vec![
                 (KEYWORD.to_string(), text),
-                ("Software".to_string(), concat!("ravel ", env!("CARGO_PKG_VERSION")).to_string()),
+                (
+                    "Software".to_string(),
+                    concat!("ravel ", env!("CARGO_PKG_VERSION")).to_string(),
+                ),
                 ("Source".to_string(), "generated".to_string()),
             ]
         };
@@ -226,7 +236,9 @@ impl Outputs {
             Self::Sheet(path) => {
                 let sheet = encode_png(&grid(pictures, columns, GAP), &says(metadata));
                 write_new(path, &sheet, options.force)?;
-                metadata.iter().for_each(|metadata| report(options, metadata, Some(path)));
+                metadata
+                    .iter()
+                    .for_each(|metadata| report(options, metadata, Some(path)));
             }
             Self::Standard if options.grid => {
                 progress::write(&encode_png(&grid(pictures, columns, GAP), &says(metadata)));
@@ -256,11 +268,25 @@ fn named(folder: &Path, prompts: &[String], number: usize) -> Vec<PathBuf> {
         .map(|prompt| {
             let base: String = prompt
                 .chars()
-                .map(|letter| if letter.is_alphanumeric() { letter } else { '-' })
+                .map(|letter| {
+                    if letter.is_alphanumeric() {
+                        letter
+                    } else {
+                        '-'
+                    }
+                })
                 .take(60)
                 .collect();
-            let base = base.split('-').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-");
-            let base = if base.is_empty() { "picture".into() } else { base.to_lowercase() };
+            let base = base
+                .split('-')
+                .filter(|part| !part.is_empty())
+                .collect::<Vec<_>>()
+                .join("-");
+            let base = if base.is_empty() {
+                "picture".into()
+            } else {
+                base.to_lowercase()
+            };
             let name = (1..)
                 .map(|at| match at {
                     1 => format!("{base}.png"),
@@ -292,12 +318,16 @@ impl Preview {
 
     fn show(&mut self, pipeline: &TextToImage, progress: &Progress<'_>) -> Result<(), Failure> {
         let every = progress.units.div_ceil(PREVIEWS);
-        if progress.done % every != 0 && progress.done != progress.units {
+        if !progress.done.is_multiple_of(every) && progress.done != progress.units {
             return Ok(());
         }
         let images = pipeline.preview(progress.codes)?;
         for (row, picture) in pictures_from_images(&images).iter().enumerate() {
-            let name = format!("picture-{:04}-unit-{:04}.png", progress.picture + row, progress.done);
+            let name = format!(
+                "picture-{:04}-unit-{:04}.png",
+                progress.picture + row,
+                progress.done
+            );
             let png = encode_png(picture, &[]);
             write_new(&self.folder.join(name), &png, self.force)?;
         }
@@ -309,15 +339,20 @@ impl Preview {
 pub fn replay(options: &ReplayOptions) -> Result<(), Failure> {
     let shown = options.file.display();
     let text = read_png_text(&options.file)?;
-    let said = text.iter().find(|(keyword, _)| keyword == KEYWORD).ok_or_else(|| {
-        Failure::input_with(
-            format!("{shown} does not say how it was made"),
-            "only pictures that `ravel image` wrote can be replayed",
-        )
-    })?;
+    let said = text
+        .iter()
+        .find(|(keyword, _)| keyword == KEYWORD)
+        .ok_or_else(|| {
+            Failure::input_with(
+                format!("{shown} does not say how it was made"),
+                "only pictures that `ravel image` wrote can be replayed",
+            )
+        })?;
     let all: Vec<Metadata> = serde_json::from_str(&said.1)
         .or_else(|_| serde_json::from_str(&said.1).map(|one| vec![one]))
-        .map_err(|error| Failure::input(format!("{shown}: its metadata cannot be read: {error}")))?;
+        .map_err(|error| {
+            Failure::input(format!("{shown}: its metadata cannot be read: {error}"))
+        })?;
     let [metadata] = &all[..] else {
         return Err(Failure::input_with(
             format!("{shown} is a sheet of {} pictures", all.len()),

@@ -15,18 +15,44 @@ type Files = &'static [(&'static str, &'static [u8])];
 macro_rules! embedded {
     ($folder:literal) => {
         &[
-            ("pipeline.toml", include_bytes!(concat!("../../../assets/models/", $folder, "/pipeline.toml"))),
-            ("generator.safetensors", include_bytes!(concat!("../../../assets/models/", $folder, "/generator.safetensors"))),
-            ("tokenizer.safetensors", include_bytes!(concat!("../../../assets/models/", $folder, "/tokenizer.safetensors"))),
-            ("text.json", include_bytes!(concat!("../../../assets/models/", $folder, "/text.json"))),
+            (
+                "pipeline.toml",
+                include_bytes!(concat!(
+                    "../../../assets/models/",
+                    $folder,
+                    "/pipeline.toml"
+                )),
+            ),
+            (
+                "generator.safetensors",
+                include_bytes!(concat!(
+                    "../../../assets/models/",
+                    $folder,
+                    "/generator.safetensors"
+                )),
+            ),
+            (
+                "tokenizer.safetensors",
+                include_bytes!(concat!(
+                    "../../../assets/models/",
+                    $folder,
+                    "/tokenizer.safetensors"
+                )),
+            ),
+            (
+                "text.json",
+                include_bytes!(concat!("../../../assets/models/", $folder, "/text.json")),
+            ),
         ]
     };
 }
 
 /// Names with the files that were compiled in.
 #[cfg(feature = "embedded")]
-const EMBEDDED: &[(&str, Files)] =
-    &[("emoji-ar", embedded!("emoji-ar")), ("emoji-var", embedded!("emoji-var"))];
+const EMBEDDED: &[(&str, Files)] = &[
+    ("emoji-ar", embedded!("emoji-ar")),
+    ("emoji-var", embedded!("emoji-var")),
+];
 #[cfg(not(feature = "embedded"))]
 const EMBEDDED: &[(&str, Files)] = &[];
 
@@ -49,14 +75,19 @@ pub fn open(name: &str) -> Result<(Definition, Source), Failure> {
         return Err(Failure::input_with(
             format!("no pipeline `{name}`: neither a name in this program nor a definition file"),
             match known.is_empty() {
-                true => "this build has no pipelines inside (feature `embedded`); name a pipeline.toml".into(),
+                true => {
+                    "this build has no pipelines inside (feature `embedded`); name a pipeline.toml"
+                        .into()
+                }
                 false => format!("known names: {}; `ravel pipelines list`", known.join(", ")),
             },
         ));
     }
     let text = std::fs::read_to_string(path)
         .map_err(|error| Failure::input(format!("{name}: {error}")))?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
     let source = Source::Folder(folder.unwrap_or(Path::new(".")).to_path_buf());
     Ok((Definition::parse(name, &text)?, source))
 }
@@ -66,7 +97,7 @@ pub fn text_to_image(options: &PipelineOptions) -> Result<TextToImage, Failure> 
     text_to_image_on(&options.pipeline, options.device.device)
 }
 
-/// As [`text_to_image`], by name and device.
+/// As [`text_to_image()`], by name and device.
 pub fn text_to_image_on(name: &str, device: DeviceName) -> Result<TextToImage, Failure> {
     let (definition, source) = open(name)?;
     if definition.task != Task::TextToImage {
@@ -75,7 +106,11 @@ pub fn text_to_image_on(name: &str, device: DeviceName) -> Result<TextToImage, F
             definition.task.name()
         )));
     }
-    Ok(TextToImage::new(build(&definition, &source, &device.open()?)?))
+    Ok(TextToImage::new(build(
+        &definition,
+        &source,
+        &device.open()?,
+    )?))
 }
 
 /// Runs `ravel pipelines`.
@@ -128,7 +163,10 @@ fn check(name: &str, device: DeviceName) -> Result<(), Failure> {
     match definition.task {
         Task::TextToImage => {
             let parts = build(&definition, &source, &device)?;
-            say(&format!("{name}: {} is whole, hash {}", parts.name, parts.hash));
+            say(&format!(
+                "{name}: {} is whole, hash {}",
+                parts.name, parts.hash
+            ));
         }
         Task::ImageTokenizer => {
             build_tokenizer(&definition.tokenizer, &source, &device)?;

@@ -34,7 +34,10 @@ struct CodesFile {
 pub fn open(options: &PipelineOptions) -> Result<(ImageTokenizer, Device), Failure> {
     let (definition, source) = pipelines::open(&options.pipeline)?;
     let device = options.device.device.open()?;
-    Ok((build_tokenizer(&definition.tokenizer, &source, &device)?, device))
+    Ok((
+        build_tokenizer(&definition.tokenizer, &source, &device)?,
+        device,
+    ))
 }
 
 /// Runs `ravel tokenizer`.
@@ -99,8 +102,11 @@ fn decode(
     let shown = codes.display();
     let text = std::fs::read_to_string(codes)
         .map_err(|error| Failure::input(format!("{shown}: {error}")))?;
-    let file: CodesFile = serde_json::from_str(&text)
-        .map_err(|error| Failure::input(format!("{shown}: no codes of `ravel tokenizer encode`: {error}")))?;
+    let file: CodesFile = serde_json::from_str(&text).map_err(|error| {
+        Failure::input(format!(
+            "{shown}: no codes of `ravel tokenizer encode`: {error}"
+        ))
+    })?;
     let (tokenizer, device) = open(options)?;
     let ids: Vec<i32> = file
         .ids
@@ -139,8 +145,15 @@ fn inspect(data: Option<&Path>, json: bool, options: &PipelineOptions) -> Result
     }
     let (height, width) = spec.signal_size;
     say(&format!("pictures  {width} x {height}"));
-    say(&format!("codes     {} in {}", spec.layout.len(), spec.layout.describe()));
-    say(&format!("codebook  {} ids of {} numbers", spec.codebook_size, spec.code_width));
+    say(&format!(
+        "codes     {} in {}",
+        spec.layout.len(),
+        spec.layout.describe()
+    ));
+    say(&format!(
+        "codebook  {} ids of {} numbers",
+        spec.codebook_size, spec.code_width
+    ));
     match report {
         Some(report) => say(&format!(
             "usage     {:.1} % ({} dead), perplexity {:.0}, on {} pictures",
@@ -160,7 +173,10 @@ fn eval(data: &Path, json: bool, options: &PipelineOptions) -> Result<(), Failur
     let mut reports = Vec::new();
     for (split, items) in [("train", &pictures.train), ("held-out", &pictures.held_out)] {
         if !items.is_empty() {
-            reports.push((split, measured(&*tokenizer, &pictures, items.iter(), &device)?));
+            reports.push((
+                split,
+                measured(&*tokenizer, &pictures, items.iter(), &device)?,
+            ));
         }
     }
     if json {

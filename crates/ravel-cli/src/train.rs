@@ -75,8 +75,12 @@ impl Watch for Teller {
                     step,
                     steps,
                     parameters,
-                } => json!({ "event": "started", "step": step, "steps": steps, "parameters": parameters }),
-                Event::Step { done, values } => json!({ "event": "step", "done": done, "values": values }),
+                } => {
+                    json!({ "event": "started", "step": step, "steps": steps, "parameters": parameters })
+                }
+                Event::Step { done, values } => {
+                    json!({ "event": "step", "done": done, "values": values })
+                }
                 Event::Validated { done, values } => {
                     json!({ "event": "validated", "done": done, "values": values })
                 }
@@ -93,7 +97,9 @@ impl Watch for Teller {
                 self.bar.set_position(step as u64);
                 self.bar.reset_eta();
                 let millions = parameters as f64 / 1e6;
-                self.line(format!("{millions:.2} M parameters, steps {step} to {steps}"));
+                self.line(format!(
+                    "{millions:.2} M parameters, steps {step} to {steps}"
+                ));
             }
             Event::Step { done, values } => {
                 self.bar.set_position(done as u64);

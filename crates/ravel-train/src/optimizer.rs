@@ -90,8 +90,8 @@ impl OptimizerConfig {
 }
 
 enum ParamState {
-    AdamW(AdamWState<1>),
-    Muon(MuonState<2>),
+    AdamW(Box<AdamWState<1>>),
+    Muon(Box<MuonState<2>>),
 }
 
 /// The state of every parameter's update rule.
@@ -224,10 +224,10 @@ impl Optimizer {
         for (path, is_muon) in paths {
             let state = if is_muon {
                 MuonState::state_unflatten(&format!("muon.{path}"), &mut source, device)
-                    .map(ParamState::Muon)
+                    .map(|state| ParamState::Muon(Box::new(state)))
             } else {
                 AdamWState::state_unflatten(&format!("adamw.{path}"), &mut source, device)
-                    .map(ParamState::AdamW)
+                    .map(|state| ParamState::AdamW(Box::new(state)))
             };
             let state = state.ok_or_else(|| TrainError::Checkpoint {
                 reason: format!("the optimizer's state of `{path}` is incomplete"),
@@ -258,7 +258,7 @@ impl Optimizer {
         let state = self.states.remove(path);
         if self.takes_muon::<D>(path) {
             let state = match state {
-                Some(ParamState::Muon(state)) => Some(state),
+                Some(ParamState::Muon(state)) => Some(*state),
                 _ => None,
             };
             let rate = self.config.muon_learning_rate.unwrap_or_default() * rate_share;
@@ -268,12 +268,12 @@ impl Optimizer {
                     .step(rate, tensor.reshape(shape), gradient.reshape(shape), state);
             if let Some(state) = state {
                 self.states
-                    .insert(path.to_string(), ParamState::Muon(state));
+                    .insert(path.to_string(), ParamState::Muon(Box::new(state)));
             }
             return tensor.reshape(dims);
         }
         let state = match state {
-            Some(ParamState::AdamW(state)) => Some(state),
+            Some(ParamState::AdamW(state)) => Some(*state),
             _ => None,
         };
         let rule = if D >= 2 {
@@ -291,7 +291,7 @@ impl Optimizer {
         );
         if let Some(state) = state {
             self.states
-                .insert(path.to_string(), ParamState::AdamW(state));
+                .insert(path.to_string(), ParamState::AdamW(Box::new(state)));
         }
         tensor.reshape(dims)
     }
