@@ -19,14 +19,13 @@ use ravel_pipeline::{BackbonePart, Definition, Source, TextPart};
 use ravel_text::{Span, Subwords};
 use ravel_weights::{Checkpoint, Dtype};
 
+use crate::code_table::{CodeTable, ENCODE_BATCH};
 use crate::run::Task;
 use crate::{
     Batches, GeneratorConfig, Item, Optimizer, Pictures, Recipe, TrainError, cross_entropy, follow,
     host,
 };
 
-/// Pictures whose codes are computed at a time.
-const ENCODE_BATCH: usize = 64;
 /// Captions on a sample sheet, half of them held out.
 const SHEET: usize = 16;
 
@@ -87,66 +86,6 @@ impl TextToImageModel {
                 }
             },
         })
-    }
-}
-
-/// Codes of some pictures, `positions` each, row after row.
-struct CodeTable {
-    ids: Vec<i32>,
-    positions: usize,
-}
-
-impl CodeTable {
-    fn encode(
-        tokenizer: &dyn Tokenizer<Signal = Images>,
-        pictures: &Pictures,
-        items: &[Item],
-        device: &Device,
-    ) -> Result<Self, TrainError> {
-        let mut ids = Vec::new();
-        for chunk in items.chunks(ENCODE_BATCH) {
-            let pixels = pictures.tensor(chunk, device);
-            let codes = tokenizer.encode(Images { pixels })?;
-            ids.extend(codes.to_host().into_iter().flatten().map(|id| id as i32));
-        }
-        Ok(Self {
-            ids,
-            positions: tokenizer.spec().layout.len(),
-        })
-    }
-
-    /// `[items, positions]`, where each row has some codes of the row before it: at most `share` of them, at random.
-    fn corrupted_rows(
-        &self,
-        items: &[usize],
-        share: f64,
-        seed: Seed,
-        device: &Device,
-    ) -> Tensor<2, Int> {
-        let mut values = Vec::with_capacity(items.len() * self.positions);
-        for (row, &item) in items.iter().enumerate() {
-            let other = items[(row + items.len() - 1) % items.len()];
-            let mut stream = seed.indexed(row as u64).stream();
-            let mut chance = || f64::from(stream.next_u32()) / f64::from(u32::MAX);
-            let share = share * chance();
-            for at in 0..self.positions {
-                let from = if chance() < share { other } else { item };
-                values.push(self.ids[from * self.positions + at]);
-            }
-        }
-        let shape = [items.len(), self.positions];
-        Tensor::from_data(TensorData::new::<i32, _>(values, shape), device)
-    }
-
-    /// `[items, positions]`.
-    fn rows(&self, items: &[usize], device: &Device) -> Tensor<2, Int> {
-        let values: Vec<i32> = items
-            .iter()
-            .flat_map(|item| &self.ids[item * self.positions..(item + 1) * self.positions])
-            .copied()
-            .collect();
-        let shape = [items.len(), self.positions];
-        Tensor::from_data(TensorData::new::<i32, _>(values, shape), device)
     }
 }
 

@@ -5,6 +5,7 @@
 //! that was stopped and resumed gives the same bytes as one that was not (on the CPU).
 
 mod checkpoint;
+mod code_table;
 mod data;
 mod generator;
 mod log;
