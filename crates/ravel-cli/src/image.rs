@@ -151,6 +151,15 @@ fn prompt_of_line(line: &str) -> Result<String, String> {
         .ok_or_else(|| "a JSON line needs the key `prompt`".into())
 }
 
+/// Whether a name promises a picture format that is not PNG.
+fn other_format(path: &Path) -> bool {
+    const OTHERS: [&str; 9] = [
+        "jpg", "jpeg", "gif", "webp", "bmp", "tif", "tiff", "avif", "svg",
+    ];
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    extension.is_some_and(|found| OTHERS.contains(&found.to_ascii_lowercase().as_str()))
+}
+
 /// Where pictures go, decided before anything is computed.
 enum Outputs {
     Files(Vec<PathBuf>),
@@ -184,7 +193,7 @@ impl Outputs {
         Ok(outputs)
     }
 
-    /// Refuses what is there already before time is spent.
+    /// Refuses what is there already, and names of other formats, before time is spent.
     fn check(&self, force: bool) -> Result<(), Failure> {
         let paths = match self {
             Self::Files(paths) => &paths[..],
@@ -192,6 +201,12 @@ impl Outputs {
             Self::Standard => &[],
         };
         for path in paths {
+            if other_format(path) {
+                return Err(Failure::input_with(
+                    format!("{}: pictures are written as PNG", path.display()),
+                    "name a file that ends in .png",
+                ));
+            }
             if !force && path.exists() {
                 return Err(ravel_media::MediaError::Exists { path: path.clone() }.into());
             }

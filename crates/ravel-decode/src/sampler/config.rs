@@ -8,6 +8,9 @@ use super::chain::{Chain, Choice};
 use super::filter::{Filter, MinP, RepetitionPenalty, Temperature, TopK, TopP, Typical};
 use super::guided::{Guidance, Guided};
 
+/// The smallest temperature and probability mass that are taken.
+const LEAST: f64 = 0.001;
+
 /// What is kept of the scores, and how the choice falls.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
@@ -54,12 +57,12 @@ impl SamplerConfig {
     /// [`Error::Config`] names the first setting that makes no sense.
     pub fn validate(&self) -> Result<()> {
         if self.temperature != 0.0 {
-            check("temperature", Some(self.temperature), 0.001..=100.0)?;
+            check("temperature", Some(self.temperature), LEAST..=100.0)?;
         }
         check("top-k", self.top_k.map(|k| k as f64), 1.0..=1e9)?;
-        check("top-p", self.top_p, f64::MIN_POSITIVE..=1.0)?;
+        check("top-p", self.top_p, LEAST..=1.0)?;
         check("min-p", self.min_p, 0.0..=1.0)?;
-        check("typical", self.typical, f64::MIN_POSITIVE..=1.0)?;
+        check("typical", self.typical, LEAST..=1.0)?;
         check("repetition-penalty", self.repetition_penalty, 0.01..=100.0)?;
         let (from, to) = (self.guidance.at(0, 2), self.guidance.at(1, 2));
         check("guidance", Some(from), -100.0..=100.0)?;
