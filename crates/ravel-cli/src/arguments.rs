@@ -237,8 +237,8 @@ pub struct EvalOptions {
     pub seed: u64,
     #[command(flatten)]
     pub sampler: SamplerOptions,
-    /// Write a contact sheet of this many pictures, a quarter of them held out.
-    #[arg(long, value_name = "FILE", requires = "sheet_pictures")]
+    /// Write a contact sheet: training captions, then held-out ones as its last quarter.
+    #[arg(long, value_name = "FILE")]
     pub sheet: Option<PathBuf>,
     /// Pictures on the contact sheet.
     #[arg(long, default_value_t = 64)]
