@@ -8,11 +8,12 @@ use ravel_weights::Checkpoint;
 
 use crate::command::{Run, check_refused, command, from, ravel};
 
-const RECIPES: [(&str, &str); 4] = [
+const RECIPES: [(&str, &str); 5] = [
     ("tiny-tokenizer", include_str!("tiny-tokenizer.toml")),
     ("tiny-ar", include_str!("tiny-ar.toml")),
     ("tiny-pyramid", include_str!("tiny-pyramid.toml")),
     ("tiny-var", include_str!("tiny-var.toml")),
+    ("tiny-mended-var", include_str!("tiny-mended-var.toml")),
 ];
 
 /// A folder with six small pictures and all recipes.
@@ -137,6 +138,29 @@ fn a_trained_pipeline_makes_pictures() {
             assert!(report["train"]["psnr"].as_f64().unwrap() > 0.0);
         }
     }
+}
+
+#[test]
+fn first_weights_come_from_a_run_of_the_same_words_and_mistakes_need_a_pyramid() {
+    let folder = workshop();
+    let mended = RECIPES[4].1;
+    let go = |text: &str| {
+        std::fs::write(folder.path().join("recipe.toml"), text).unwrap();
+        ravel(folder.path(), &["train", "recipe.toml"])
+    };
+    good(ravel(folder.path(), &["train", "tiny-pyramid.toml"]));
+    check_refused(&go(mended), "runs/tiny-var");
+    good(ravel(folder.path(), &["train", "tiny-var.toml"]));
+    let words = mended.replace("vocabulary-size = 264", "vocabulary-size = 263");
+    assert_ne!(words, mended);
+    check_refused(&go(&words), "start-from");
+    good(ravel(folder.path(), &["train", "tiny-tokenizer.toml"]));
+    let flat = RECIPES[1]
+        .1
+        .replace("text-length", "self-correct = true\ntext-length");
+    assert_ne!(flat, RECIPES[1].1);
+    check_refused(&go(&flat), "self-correct");
+    good(go(mended));
 }
 
 #[test]

@@ -99,4 +99,11 @@ pub trait Pyramid: Send {
     /// # Shapes
     /// - returns: `[batch, positions of the scale, code_width]`
     fn features_for(&self, canvas: &Tensor<4>, scale: usize) -> Tensor<3>;
+
+    /// The ids of `scale` that come nearest to what earlier scales left of some latents.
+    ///
+    /// # Shapes
+    /// - `rest`: `[batch, code_width, height, width]`, latents less canvas
+    /// - returns: `[batch, positions of the scale]`
+    fn ids_for(&self, rest: Tensor<4>, scale: usize) -> Tensor<2, Int>;
 }

@@ -231,6 +231,10 @@ impl Pyramid for Blocks {
             .reshape([batch, channels, height * width])
             .swap_dims(1, 2)
     }
+
+    fn ids_for(&self, _rest: Tensor<4>, _scale: usize) -> Tensor<2, Int> {
+        unreachable!("heads are given codes")
+    }
 }
 
 #[test]

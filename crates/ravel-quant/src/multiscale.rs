@@ -216,6 +216,11 @@ impl Pyramid for MultiscaleQuantizer {
     fn features_for(&self, canvas: &Tensor<4>, scale: usize) -> Tensor<3> {
         sequence_from_grid(area_down(canvas.clone(), self.sides[scale]))
     }
+
+    fn ids_for(&self, rest: Tensor<4>, scale: usize) -> Tensor<2, Int> {
+        self.vector
+            .ids(sequence_from_grid(area_down(rest, self.sides[scale])))
+    }
 }
 
 fn sum(total: Option<Tensor<1>>, part: Tensor<1>) -> Tensor<1> {

@@ -9,6 +9,9 @@ use crate::{Item, Pictures, TrainError};
 /// Pictures whose codes are computed at a time.
 pub const ENCODE_BATCH: usize = 64;
 
+/// How far a neighbour in the table may be.
+const NEAR: usize = 6;
+
 /// Codes of some pictures, `positions` each, row after row.
 pub struct CodeTable {
     ids: Vec<i32>,
@@ -61,6 +64,37 @@ impl CodeTable {
         Tensor::from_data(TensorData::new::<i32, _>(values, shape), device)
     }
 
+    /// Wrong codes for a share of the positions, drawn per row evenly from zero to `share`; -1 where the right one stays.
+    /// They are those of the row before or of a neighbour in the table, each half of the time.
+    ///
+    /// # Shapes
+    /// - returns: `[items, positions]`
+    pub fn mistakes(
+        &self,
+        items: &[usize],
+        share: f64,
+        seed: Seed,
+        device: &Device,
+    ) -> Tensor<2, Int> {
+        let last = self.ids.len() / self.positions - 1;
+        let mut values = Vec::with_capacity(items.len() * self.positions);
+        for (row, &item) in items.iter().enumerate() {
+            let mut stream = seed.indexed(row as u64).stream();
+            let before = items[(row + items.len() - 1) % items.len()];
+            let offset = stream.next_u32() as usize % (2 * NEAR + 1);
+            let near = (item + offset).saturating_sub(NEAR).min(last);
+            let mut chance = || f64::from(stream.next_u32()) / f64::from(u32::MAX);
+            let share = share * chance();
+            let other = if chance() < 0.5 { before } else { near };
+            values.extend((0..self.positions).map(|at| match chance() < share {
+                true => self.ids[other * self.positions + at],
+                false => -1,
+            }));
+        }
+        let shape = [items.len(), self.positions];
+        Tensor::from_data(TensorData::new::<i32, _>(values, shape), device)
+    }
+
     /// `[items, positions]`.
     pub fn rows(&self, items: &[usize], device: &Device) -> Tensor<2, Int> {
         let values: Vec<i32> = items
@@ -84,6 +118,22 @@ mod tests {
             ids: (0..3).flat_map(|row| vec![row; 100]).collect(),
             positions: 100,
         }
+    }
+
+    #[test]
+    fn mistakes_are_codes_of_others_and_at_most_a_share() {
+        let (table, device) = (table(), device());
+        let drawn = |share, seed| ids(&table.mistakes(&[2, 0, 1], share, Seed::new(seed), &device));
+        assert!(drawn(0.0, 1).iter().all(|&id| id == -1));
+        assert_eq!(drawn(0.5, 1), drawn(0.5, 1));
+        assert_ne!(drawn(0.5, 1), drawn(0.5, 2));
+        let all: Vec<_> = (0..20).flat_map(|seed| drawn(0.5, seed)).collect();
+        let wrong = all.iter().filter(|&&id| id >= 0).count();
+        assert!(
+            (1_000..2_000).contains(&wrong),
+            "a quarter: {wrong} of 6000"
+        );
+        assert!(all.iter().all(|id| (-1..3).contains(id)));
     }
 
     #[test]

@@ -21,6 +21,7 @@ use ravel_weights::{Checkpoint, Dtype};
 
 use crate::code_table::{CodeTable, ENCODE_BATCH};
 use crate::run::Task;
+use crate::self_correct::{Lesson, Shown, self_corrected};
 use crate::{
     Batches, GeneratorConfig, Item, Optimizer, Pictures, Recipe, TrainError, cross_entropy, follow,
     host,
@@ -72,8 +73,28 @@ impl TextToImageModel {
         all
     }
 
+    /// The weights that a finished run wrote.
+    fn load_run(self, folder: &Path, text: &Subwords) -> Result<Self, TrainError> {
+        let path = folder.join("text.json");
+        let wrong = |reason: &str| TrainError::Recipe {
+            path: path.display().to_string(),
+            reason: reason.into(),
+        };
+        let found = Subwords::open(&path).map_err(|error| wrong(&error.to_string()))?;
+        if found.to_json() != text.to_json() {
+            return Err(wrong(
+                "its subwords are not those of this recipe's captions (`start-from` needs the same data and text settings)",
+            ));
+        }
+        let checkpoint = Checkpoint::open(&folder.join("generator.safetensors"))?;
+        self.load(&checkpoint, "")
+    }
+
     fn load(self, checkpoint: &Checkpoint, prefix: &str) -> Result<Self, TrainError> {
-        let part = |name: &str| format!("{prefix}.{name}");
+        let part = |name: &str| match prefix {
+            "" => name.to_string(),
+            prefix => format!("{prefix}.{name}"),
+        };
         Ok(Self {
             prefix: ravel_weights::load(self.prefix, checkpoint, &part("prefix"))?,
             backbone: ravel_weights::load(self.backbone, checkpoint, &part("backbone"))?,
@@ -99,6 +120,8 @@ pub struct GeneratorTask {
     text: Subwords,
     /// Prompts of each training picture: the caption's, then its alternates'.
     prompts: Vec<Vec<Vec<u32>>>,
+    /// Latents of each training picture, one after the other, where mistakes are to be mended.
+    latents: Vec<f32>,
     tokenizer_definition: Definition,
     tokenizer: Box<dyn Tokenizer<Signal = Images>>,
     model: TextToImageModel,
@@ -134,9 +157,16 @@ impl GeneratorTask {
             .collect::<Result<Vec<_>, _>>()?;
         let train_codes = CodeTable::encode(&*tokenizer, &pictures, &pictures.train, device)?;
         let held_out_codes = CodeTable::encode(&*tokenizer, &pictures, &pictures.held_out, device)?;
+        let latents = match config.self_correct {
+            true => latents_of(&*tokenizer, &pictures, device)?,
+            false => Vec::new(),
+        };
         let seed = Seed::new(recipe.seed);
         device.seed(seed.named("first weights").number());
-        let average = first_weights(config, &text, &*tokenizer, device)?;
+        let mut average = first_weights(config, &text, &*tokenizer, device)?;
+        if let Some(folder) = &config.start_from {
+            average = average.load_run(folder, &text)?;
+        }
         let training = device.clone().autodiff();
         let model = average.clone().fork(&training).train();
         Ok(Self {
@@ -149,6 +179,7 @@ impl GeneratorTask {
             held_out_codes,
             text,
             prompts,
+            latents,
             tokenizer_definition,
             tokenizer,
             model,
@@ -188,47 +219,68 @@ impl GeneratorTask {
             .collect()
     }
 
-    /// Cross-entropy of `codes`, predicted from the prompts and from `shown`.
-    fn loss(
-        &self,
-        model: &TextToImageModel,
-        prompts: Tensor<2, Int>,
-        shown: Tensor<2, Int>,
-        codes: Tensor<2, Int>,
-        device: &Device,
-    ) -> Tensor<1> {
+    /// Cross-entropy of the lesson's codes, predicted from the prompts and from what it shows.
+    fn loss(&self, model: &TextToImageModel, prompts: Tensor<2, Int>, lesson: Lesson) -> Tensor<1> {
         let condition = model.prefix.condition(prompts);
-        let logits = match &model.head {
-            HeadModule::NextToken(head) => {
-                let input = head.inputs(shown, &condition);
+        let logits = match (&model.head, lesson.shown) {
+            (HeadModule::NextToken(head), Shown::Codes(codes)) => {
+                let input = head.inputs(codes, &condition);
                 head.logits_of(model.backbone.forward(input, &condition))
             }
-            HeadModule::NextScale(head) => {
-                let features = self.features(shown, device);
+            (HeadModule::NextScale(head), Shown::Canvas(features)) => {
                 let input = head.inputs(features, &condition);
                 head.logits_of(model.backbone.forward(input, &condition))
             }
+            _ => unreachable!("a next-scale head, and no other, is shown a canvas"),
         };
-        cross_entropy(logits, codes)
+        cross_entropy(logits, lesson.targets)
     }
 
-    /// What a next-scale head is shown of given codes: computed outside the graph, since the tokenizer is frozen.
-    fn features(&self, codes: Tensor<2, Int>, device: &Device) -> Tensor<3> {
-        let pyramid = self
-            .tokenizer
-            .pyramid()
-            .expect("a next-scale head was built on a pyramid");
-        let codes = if codes.is_autodiff() {
-            codes.inner()
-        } else {
-            codes
+    /// `targets` are to be predicted from `codes`. What is shown is computed outside the graph, since the tokenizer is frozen.
+    fn lesson(&self, codes: Tensor<2, Int>, targets: Tensor<2, Int>) -> Lesson {
+        let shown = match &self.average.head {
+            HeadModule::NextToken(_) => Shown::Codes(codes),
+            HeadModule::NextScale(_) => Shown::Canvas(teacher_features(self.pyramid(), codes)),
         };
-        let features = teacher_features(pyramid, codes);
-        if device.is_autodiff() {
-            Tensor::from_inner(features)
-        } else {
-            features
+        Lesson { shown, targets }
+    }
+
+    fn pyramid(&self) -> &dyn Pyramid {
+        self.tokenizer
+            .pyramid()
+            .expect("a next-scale head was built on a pyramid")
+    }
+
+    /// What a step shows and asks.
+    fn lesson_of_step(&self, step: usize, items: &[usize]) -> Lesson {
+        let (table, device) = (&self.train_codes, &self.device);
+        let seed = self.seed.named("corrupt codes").indexed(step as u64);
+        let share = self.config.corrupt_codes;
+        if self.config.self_correct {
+            let mistakes = table.mistakes(items, share, seed, device);
+            let latents = self.latents_of_items(items);
+            return self_corrected(self.pyramid(), &latents, &mistakes);
         }
+        let codes = table.rows(items, device);
+        let shown = match share {
+            0.0 => codes.clone(),
+            share => table.corrupted_rows(items, share, seed, device),
+        };
+        self.lesson(shown, codes)
+    }
+
+    /// `[items, code_width, height, width]`.
+    fn latents_of_items(&self, items: &[usize]) -> Tensor<4> {
+        let pyramid = self.pyramid();
+        let &(height, width) = pyramid.sides().last().expect("there is a scale");
+        let shape = [items.len(), pyramid.code_width(), height, width];
+        let size = shape[1] * height * width;
+        let values: Vec<f32> = items
+            .iter()
+            .flat_map(|item| &self.latents[item * size..(item + 1) * size])
+            .copied()
+            .collect();
+        Tensor::from_data(TensorData::new::<f32, _>(values, shape), &self.device)
     }
 
     /// Mean loss over held-out pictures, per token.
@@ -243,7 +295,8 @@ impl GeneratorTask {
             }
             let prompts = self.prompt_tensor(ids, &self.device);
             let codes = self.held_out_codes.rows(chunk, &self.device);
-            let loss = self.loss(&self.average, prompts, codes.clone(), codes, &self.device);
+            let lesson = self.lesson(codes.clone(), codes);
+            let loss = self.loss(&self.average, prompts, lesson);
             total += f64::from(host(loss)[0]) * chunk.len() as f64;
         }
         Ok(total / items.len().max(1) as f64)
@@ -298,16 +351,8 @@ impl Task for GeneratorTask {
         let training = self.device.clone().autodiff();
         let items = self.batches.at(step);
         let prompts = self.prompt_tensor(self.captions(step, &items), &training);
-        let codes = self.train_codes.rows(&items, &training);
-        let shown = match self.config.corrupt_codes {
-            0.0 => codes.clone(),
-            share => {
-                let seed = self.seed.named("corrupt codes").indexed(step as u64);
-                self.train_codes
-                    .corrupted_rows(&items, share, seed, &training)
-            }
-        };
-        let loss = self.loss(&self.model, prompts, shown, codes, &training);
+        let lesson = self.lesson_of_step(step, &items).for_training();
+        let loss = self.loss(&self.model, prompts, lesson);
         let value = f64::from(host(loss.clone())[0]);
         if !value.is_finite() {
             return Err(TrainError::NotFinite {
@@ -419,6 +464,20 @@ fn copy(from: &Path, to: &Path, name: &str) -> Result<(), TrainError> {
     let bytes = std::fs::read(&path).map_err(|source| TrainError::File { path, source })?;
     ravel_weights::atomic_write(&to.join(name), &bytes)?;
     Ok(())
+}
+
+/// Latents of all training pictures, one after the other.
+fn latents_of(
+    tokenizer: &dyn Tokenizer<Signal = Images>,
+    pictures: &Pictures,
+    device: &Device,
+) -> Result<Vec<f32>, TrainError> {
+    let mut all = Vec::new();
+    for chunk in pictures.train.chunks(ENCODE_BATCH) {
+        let pixels = pictures.tensor(chunk, device);
+        all.extend(host(tokenizer.latents(Images { pixels })?));
+    }
+    Ok(all)
 }
 
 type OpenTokenizer = (Definition, Box<dyn Tokenizer<Signal = Images>>);

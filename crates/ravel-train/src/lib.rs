@@ -13,6 +13,7 @@ mod loss;
 mod optimizer;
 mod recipe;
 mod run;
+mod self_correct;
 mod tokenizer;
 
 use std::path::PathBuf;

@@ -124,6 +124,14 @@ pub struct GeneratorConfig {
     /// wrong ones (the idea of Infinity's self-correction, Han et al. 2024, section 3.3).
     #[serde(default)]
     pub corrupt_codes: f64,
+    /// Whether the scales after a wrong code are predicted as what mends it, not as what the clean picture has there:
+    /// each later scale is coded again from what the wrong canvas left (Infinity, section 3.3). Wrong codes are then those
+    /// of the row before or of a neighbour in the data, half and half. Needs a next-scale head.
+    #[serde(default)]
+    pub self_correct: bool,
+    /// Folder of a finished run with the same text, backbone and head, whose weights are the first ones.
+    #[serde(default)]
+    pub start_from: Option<PathBuf>,
     /// Sampling settings written into the exported definition.
     #[serde(default)]
     pub sampler: SamplerConfig,
@@ -203,6 +211,9 @@ impl Recipe {
                 return wrong(
                     "`drop-caption`, `alternate-caption` and `corrupt-codes` are shares in 0..=1",
                 );
+            }
+            if task.self_correct && !matches!(task.head, HeadConfig::NextScale(_)) {
+                return wrong("`self-correct` needs a head of kind \"next-scale\"");
             }
         }
         Ok(())

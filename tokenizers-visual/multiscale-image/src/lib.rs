@@ -183,4 +183,8 @@ impl Pyramid for MultiscaleImageTokenizer {
     fn features_for(&self, canvas: &Tensor<4>, scale: usize) -> Tensor<3> {
         self.module.quantizer.features_for(canvas, scale)
     }
+
+    fn ids_for(&self, rest: Tensor<4>, scale: usize) -> Tensor<2, Int> {
+        self.module.quantizer.ids_for(rest, scale)
+    }
 }
