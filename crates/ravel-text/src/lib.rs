@@ -5,7 +5,9 @@
 
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
 use tokenizers::models::bpe::{BPE, BpeTrainer};
+use tokenizers::normalizers::replace::{Replace, ReplacePattern};
 use tokenizers::normalizers::{Lowercase, NFC, Sequence as NormalizerSequence};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, TokenizerBuilder, TokenizerImpl};
@@ -74,15 +76,26 @@ pub enum Span {
     Phrases,
 }
 
+/// A part of the text that is written differently before it is read, in texts that are learned from and in prompts alike.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Rewrite {
+    /// What is looked for in the composed lower-case text: a regular expression (that of the `fancy-regex` library).
+    pub pattern: String,
+    /// What stands in its place.
+    pub with: String,
+}
+
 impl Subwords {
     /// Learns a vocabulary from texts. The same texts in the same order give the same vocabulary.
     ///
     /// # Errors
-    /// [`TextError::File`] if the vocabulary is too small to hold all bytes.
+    /// [`TextError::File`] if the vocabulary is too small to hold all bytes or a rewrite's pattern cannot be read.
     pub fn train(
         texts: impl Iterator<Item = String> + Send,
         vocabulary_size: usize,
         span: Span,
+        rewrites: &[Rewrite],
     ) -> Result<Self, TextError> {
         let wrong = |reason: String| TextError::File {
             path: "vocabulary".into(),
@@ -93,6 +106,15 @@ impl Subwords {
             return Err(wrong(format!(
                 "{vocabulary_size} ids are asked for, {least} at least are needed"
             )));
+        }
+        let mut normalizers = vec![NFC.into(), Lowercase.into()];
+        for rewrite in rewrites {
+            let pattern = ReplacePattern::Regex(rewrite.pattern.clone());
+            let replace = Replace::new(pattern, rewrite.with.as_str()).map_err(|error| {
+                let reason = error.to_string().replace('\n', " ");
+                wrong(format!("pattern {:?}: {reason}", rewrite.pattern))
+            })?;
+            normalizers.push(replace.into());
         }
         let byte_level = ByteLevel::new(true, true, span == Span::Words);
         let mut alphabet: Vec<char> = ByteLevel::alphabet().into_iter().collect();
@@ -107,10 +129,7 @@ impl Subwords {
         let mut tokenizer: TokenizerImpl<BPE, NormalizerSequence, ByteLevel, ByteLevel, ByteLevel> =
             TokenizerBuilder::new()
                 .with_model(BPE::default())
-                .with_normalizer(Some(NormalizerSequence::new(vec![
-                    NFC.into(),
-                    Lowercase.into(),
-                ])))
+                .with_normalizer(Some(NormalizerSequence::new(normalizers)))
                 .with_pre_tokenizer(Some(byte_level))
                 .with_post_processor(Some(byte_level))
                 .with_decoder(Some(byte_level))

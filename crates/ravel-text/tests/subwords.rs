@@ -1,6 +1,6 @@
 //! Training, round trips and files that are none.
 
-use ravel_text::{EMPTY, END, MAX_PROMPT_BYTES, PAD, Span, Subwords, TextError};
+use ravel_text::{EMPTY, END, MAX_PROMPT_BYTES, PAD, Rewrite, Span, Subwords, TextError};
 
 fn trained() -> Subwords {
     let captions = [
@@ -10,7 +10,7 @@ fn trained() -> Subwords {
         "man: dark skin tone",
     ];
     let captions = captions.iter().cycle().take(40).map(ToString::to_string);
-    Subwords::train(captions, 300, Span::Words).unwrap()
+    Subwords::train(captions, 300, Span::Words, &[]).unwrap()
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn phrases_that_many_texts_share_are_one_subword() {
         pairs.map(|(name, tone)| format!("{name}: {tone} skin tone"))
     };
     let length = |span| {
-        let text = Subwords::train(captions(), 400, span).unwrap();
+        let text = Subwords::train(captions(), 400, span, &[]).unwrap();
         let typed = "a cook: dark skin tone";
         let back = text.decode(&text.encode(typed).unwrap()).unwrap();
         assert_eq!(back.trim(), typed);
@@ -100,4 +100,31 @@ fn phrases_that_many_texts_share_are_one_subword() {
     };
     assert!(length(Span::Phrases) <= 3);
     assert!(length(Span::Phrases) < length(Span::Words));
+}
+
+#[test]
+fn rewrites_hold_for_prompts_and_travel_with_the_file() {
+    let rewrite = |pattern: &str, with: &str| Rewrite {
+        pattern: pattern.into(),
+        with: with.into(),
+    };
+    let train = |rewrites: &[Rewrite]| {
+        let captions = ["guide dog", "a button", "man’s shoe"];
+        let captions = captions.iter().cycle().take(9).map(ToString::to_string);
+        Subwords::train(captions, 300, Span::Phrases, rewrites)
+    };
+    let rewrites = [rewrite("^(a|an|the) (?!button)", ""), rewrite("'", "’")];
+    let trained = train(&rewrites).unwrap();
+    let text = Subwords::from_bytes(trained.to_json().as_bytes(), "text.json").unwrap();
+    let same = |a: &str, b: &str| text.encode(a).unwrap() == text.encode(b).unwrap();
+    assert!(same("A guide dog", "guide dog"));
+    assert!(same("the man's shoe", "man’s shoe"));
+    assert!(!same("a button", "button"));
+    assert!(!same("a", ""), "an article alone is a word");
+    assert!(!same("another dog", "other dog"));
+    let error = train(&[rewrite("(", "")]).unwrap_err().to_string();
+    assert!(
+        error.contains("\"(\"") && error.lines().count() == 1,
+        "{error}"
+    );
 }

@@ -506,7 +506,12 @@ fn train_subwords(pictures: &Pictures, config: &GeneratorConfig) -> Result<Subwo
         true => Span::Phrases,
         false => Span::Words,
     };
-    Ok(Subwords::train(captions, config.vocabulary_size, span)?)
+    Ok(Subwords::train(
+        captions,
+        config.vocabulary_size,
+        span,
+        &config.rewrites,
+    )?)
 }
 
 /// The model before its first step, every parameter drawn in the module's order.

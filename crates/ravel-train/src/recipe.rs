@@ -7,6 +7,7 @@ use ravel_backbone::TransformerConfig;
 use ravel_decode::SamplerConfig;
 use ravel_heads::HeadConfig;
 use ravel_quant::EmaConfig;
+use ravel_text::Rewrite;
 use serde::{Deserialize, Serialize};
 use vq_image::VqImageConfig;
 
@@ -108,6 +109,9 @@ pub struct GeneratorConfig {
     /// Whether subwords may span words, so that a phrase that many captions share is one of them.
     #[serde(default)]
     pub phrases: bool,
+    /// What is written differently in captions and prompts alike: leading articles left out, say.
+    #[serde(default)]
+    pub rewrites: Vec<Rewrite>,
     /// The sequence model.
     #[serde(default)]
     pub backbone: TransformerConfig,
