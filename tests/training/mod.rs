@@ -121,6 +121,7 @@ fn a_trained_pipeline_makes_pictures() {
             let report: serde_json::Value =
                 serde_json::from_slice(&good(ravel(folder.path(), &eval)).out).unwrap();
             assert_eq!(report["train"]["retrieval"]["pictures"], 5);
+            assert_eq!(report["train"]["round-trip"]["pictures"], 5);
             assert!(report["held-out"]["loss-per-token"].as_f64().unwrap() > 0.0);
         } else {
             let definition = format!("{run}/tokenizer.toml");

@@ -27,6 +27,8 @@ const LINES: usize = 4;
 struct SplitReport {
     loss_per_token: f64,
     retrieval: RetrievalReport,
+    /// The same for the data's pictures after the tokenizer alone: what a generator of the right codes would reach.
+    round_trip: RetrievalReport,
     misses: Vec<Miss>,
 }
 
@@ -74,19 +76,21 @@ fn tell(reports: &[(&str, SplitReport)], gallery: usize, options: &EvalOptions) 
             .collect();
         return progress::say(&serde_json::Value::Object(all).to_string());
     }
-    progress::say("split     captions  loss/token   top-1   top-5  mean rank");
+    progress::say("split     captions  loss/token   top-1   top-5  mean rank  round trip");
     for (split, report) in reports {
         progress::say(&format!(
-            "{split:9} {:8} {:11.4} {:6.1}% {:6.1}% {:10.2}",
+            "{split:9} {:8} {:11.4} {:6.1}% {:6.1}% {:10.2} {:10.1}%",
             report.retrieval.pictures,
             report.loss_per_token,
             100.0 * report.retrieval.top_1,
             100.0 * report.retrieval.top_5,
-            report.retrieval.mean_rank
+            report.retrieval.mean_rank,
+            100.0 * report.round_trip.top_1
         ));
     }
     progress::say(&format!(
-        "nearest of {gallery} pictures by the tokenizer's latents; chance {:.3} %; seed {}",
+        "nearest of {gallery} pictures by the tokenizer's latents; chance {:.3} %; seed {}\n\
+         round trip: top-1 of the data's pictures after the tokenizer alone, the most that a generator can reach",
         100.0 / gallery as f64,
         options.seed
     ));
@@ -167,16 +171,21 @@ fn measured(
         pyramid: parts.tokenizer.pyramid(),
     };
     let mut losses = Vec::new();
+    let mut kept = Vec::new();
     for (chunk, captions) in items.chunks(BATCH).zip(captions.chunks(BATCH)) {
         stop_if_asked()?;
         let pixels = pictures.tensor(chunk.iter().copied(), &parts.device);
         let codes = parts.tokenizer.encode(Images { pixels })?;
+        let back = features(&*parts.tokenizer, parts.tokenizer.decode(&codes)?)?;
+        let ranks = back.iter().zip(captions);
+        kept.extend(ranks.filter_map(|(back, caption)| gallery.rank(caption, back)));
         let condition = pipeline.condition(captions)?;
         losses.extend(loss_per_token(&generator, &condition, &codes));
     }
     Ok(SplitReport {
         loss_per_token: losses.iter().sum::<f64>() / losses.len().max(1) as f64,
         retrieval: gallery.report(&ranks),
+        round_trip: gallery.report(&kept),
         misses,
     })
 }
