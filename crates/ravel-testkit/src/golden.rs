@@ -1,6 +1,7 @@
 //! Golden vectors: safetensors files made by running published reference code.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors};
@@ -22,8 +23,17 @@ impl Golden {
     /// If the file is missing or not safetensors: a test cannot go on then.
     pub fn open(folder: &str, file: &str) -> Self {
         let path = crate::golden_folder().join(folder).join(file);
-        let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
-        let file = SafeTensors::deserialize(&bytes).expect("a golden file is safetensors");
+        Self::read(&path).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Reads a safetensors file anywhere.
+    ///
+    /// # Errors
+    /// A line that names the file and what is wrong with it.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+        let bytes = std::fs::read(path).map_err(|error| wrong(&error))?;
+        let file = SafeTensors::deserialize(&bytes).map_err(|error| wrong(&error))?;
         let entries = file
             .tensors()
             .into_iter()
@@ -35,7 +45,7 @@ impl Golden {
                 (name, entry)
             })
             .collect();
-        Self { entries }
+        Ok(Self { entries })
     }
 
     /// Names of all tensors, sorted.

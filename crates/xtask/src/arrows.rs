@@ -88,6 +88,11 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
         "only the command line prints, and running needs no trainer",
     ),
     (
+        "ravel-families",
+        &["ravel-pipeline", "ravel-decode", "clap", "image"],
+        "a published family is configuration and names, not a way of running",
+    ),
+    (
         "ravel-eval",
         &["ravel-train", "clap", "image"],
         "measures open no file",
@@ -97,6 +102,11 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
 /// Asks `cargo tree` about every forbidden arrow.
 pub fn check() -> Result<()> {
     let mut broken = Vec::new();
+    for package in ["ravel-cli", "ravel-train"] {
+        if reached_by(package)?.contains("ravel-golden") {
+            broken.push(format!("{package} reaches ravel-golden: development only"));
+        }
+    }
     for (package, forbidden, reason) in FORBIDDEN {
         let reached = reached_by(package)?;
         for target in forbidden.iter().filter(|target| reached.contains(**target)) {

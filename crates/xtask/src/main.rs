@@ -1,8 +1,9 @@
-//! Chores of the repository: `cargo xtask check` and `cargo xtask data`.
+//! Chores of the repository: `cargo xtask check`, `cargo xtask data` and `cargo xtask golden`.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // A command of its own.
 
 mod arrows;
 mod emoji;
+mod golden;
 
 use std::process::ExitCode;
 
@@ -21,12 +22,15 @@ enum Chore {
     Check,
     /// Build the default training data: emoji pictures with captions.
     Data(emoji::Options),
+    /// Run case folders of published reference code and compare every tensor.
+    Golden(golden::Options),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().chore {
         Chore::Check => arrows::check(),
         Chore::Data(options) => emoji::build(&options),
+        Chore::Golden(options) => return golden::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

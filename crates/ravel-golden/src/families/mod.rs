@@ -1,0 +1,58 @@
+//! The families that can be run, one file each.
+
+mod decode_logits_processors;
+
+use crate::{Case, CaseReport, GoldenError};
+
+/// Runs one case: builds what its configuration says and compares every tensor that is not an input.
+pub type Run = fn(&Case, &mut CaseReport<'_>) -> Result<(), GoldenError>;
+
+/// A family by name.
+pub struct Family {
+    /// How the names of its case folders begin.
+    pub name: &'static str,
+    /// How a case is run.
+    pub run: Run,
+}
+
+const fn family(name: &'static str, run: Run) -> Family {
+    Family { name, run }
+}
+
+/// All families, sorted by name.
+pub const FAMILIES: &[Family] = &[family(
+    "decode_logits_processors",
+    decode_logits_processors::run,
+)];
+
+/// The family of a case folder: the longest name with which the folder's name begins, up to its end or a separator.
+pub fn family_of(folder: &str) -> Option<&'static Family> {
+    FAMILIES
+        .iter()
+        .filter(|family| {
+            folder
+                .strip_prefix(family.name)
+                .is_some_and(|suffix| suffix.is_empty() || suffix.starts_with(['_', '-', '.']))
+        })
+        .max_by_key(|family| family.name.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_suffix_is_no_part_of_the_name() {
+        let name = |folder| family_of(folder).map(|family| family.name);
+        let family = Some("decode_logits_processors");
+        assert_eq!(name("decode_logits_processors"), family);
+        assert_eq!(name("decode_logits_processors_wide"), family);
+        assert_eq!(name("decode_logits_processorsx"), None);
+        assert_eq!(name("decode"), None);
+    }
+
+    #[test]
+    fn names_are_sorted_and_occur_once() {
+        assert!(FAMILIES.is_sorted_by(|a, b| a.name < b.name));
+    }
+}
