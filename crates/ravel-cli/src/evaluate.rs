@@ -44,7 +44,7 @@ struct Miss {
 pub fn run(options: &EvalOptions) -> Result<(), Failure> {
     let pipeline = pipelines::text_to_image(&options.pipeline)?;
     let device = pipeline.parts().device.clone();
-    let size = pipeline.parts().tokenizer.spec().signal_size.0;
+    let size = pipeline.parts().tokenizer.image_spec().signal_size.0;
     let rows = options
         .data
         .clone()

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use ravel_core::{Codes, Images, Layout, Tokenizer};
+use ravel_core::{Codes, ImageTokenizer, Images, Layout};
 use ravel_eval::{TokenizerReport, tokenizer_report};
 use ravel_media::{encode_png, images_from_pictures, pictures_from_images, read_image, write_new};
 use ravel_pipeline::build_tokenizer;
@@ -19,8 +19,6 @@ use crate::{interrupt, pipelines};
 /// Pictures measured at a time.
 const BATCH: usize = 32;
 
-type ImageTokenizer = Box<dyn Tokenizer<Signal = Images>>;
-
 /// Codes in a file.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -31,7 +29,7 @@ struct CodesFile {
 }
 
 /// A tokenizer of any pipeline.
-pub fn open(options: &PipelineOptions) -> Result<(ImageTokenizer, Device), Failure> {
+pub fn open(options: &PipelineOptions) -> Result<(Box<dyn ImageTokenizer>, Device), Failure> {
     let (definition, source) = pipelines::open(&options.pipeline)?;
     let device = options.device.device.open()?;
     Ok((
@@ -75,7 +73,7 @@ fn encode(
     options: &PipelineOptions,
 ) -> Result<(), Failure> {
     let (tokenizer, device) = open(options)?;
-    let (height, width) = tokenizer.spec().signal_size;
+    let (height, width) = tokenizer.image_spec().signal_size;
     let picture = read_image(picture)?.resized(width, height);
     let codes = tokenizer.encode(images_from_pictures(&[picture], &device))?;
     let file = CodesFile {
@@ -130,7 +128,7 @@ fn decode(
 
 fn inspect(data: Option<&Path>, json: bool, options: &PipelineOptions) -> Result<(), Failure> {
     let (tokenizer, device) = open(options)?;
-    let spec = tokenizer.spec();
+    let spec = tokenizer.image_spec();
     let report = match data {
         Some(rows) => {
             let pictures = pictures(rows, spec.signal_size.0)?;
@@ -152,7 +150,7 @@ fn inspect(data: Option<&Path>, json: bool, options: &PipelineOptions) -> Result
     ));
     say(&format!(
         "codebook  {} ids of {} numbers",
-        spec.codebook_size, spec.code_width
+        spec.codes.codebook_size, spec.codes.code_width
     ));
     match report {
         Some(report) => say(&format!(
@@ -169,7 +167,7 @@ fn inspect(data: Option<&Path>, json: bool, options: &PipelineOptions) -> Result
 
 fn eval(data: &Path, json: bool, options: &PipelineOptions) -> Result<(), Failure> {
     let (tokenizer, device) = open(options)?;
-    let pictures = pictures(data, tokenizer.spec().signal_size.0)?;
+    let pictures = pictures(data, tokenizer.image_spec().signal_size.0)?;
     let mut reports = Vec::new();
     for (split, items) in [("train", &pictures.train), ("held-out", &pictures.held_out)] {
         if !items.is_empty() {
@@ -214,7 +212,7 @@ pub fn pictures(rows: &Path, size: usize) -> Result<Pictures, Failure> {
 }
 
 fn measured<'a>(
-    tokenizer: &dyn Tokenizer<Signal = Images>,
+    tokenizer: &dyn ImageTokenizer,
     pictures: &Pictures,
     items: impl Iterator<Item = &'a Item>,
     device: &Device,

@@ -1,7 +1,7 @@
 //! The words that every part of Ravel shares: signals, codes and their layout, units, conditions,
 //! the traits that parts meet at, and seeds. No model and no file is opened here.
 //!
-//! A *signal* (an image) becomes *codes* through a [`Tokenizer`]; codes are arranged by a [`Layout`]
+//! A *signal* (an image, sound) becomes *codes* through a [`Tokenizer`]; codes are arranged by a [`Layout`]
 //! and filled in [`Unit`] by unit (a token, a scale, a frame). A [`Generator`] pairs a [`Backbone`] with
 //! a [`Head`]; a [`Decoding`] method loops over units and a [`Sampler`] turns scores into ids.
 
@@ -20,4 +20,7 @@ pub use generate::{
 };
 pub use layout::{Layout, Unit};
 pub use seed::Seed;
-pub use tokenize::{CodeSpec, Images, Pyramid, Tokenizer};
+pub use tokenize::{
+    CodeSpec, DecodeChunks, EncodeChunks, ImageSpec, ImageTokenizer, Images, Pyramid, SoundSpec,
+    SoundTokenizer, Streaming, Tokenizer, Waveform,
+};

@@ -3,7 +3,7 @@
 use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::{Codes, Layout, Result};
+use crate::{Codes, Error, Layout, Result};
 
 /// Pictures, RGB, channel first.
 #[derive(Debug, Clone)]
@@ -12,7 +12,23 @@ pub struct Images {
     pub pixels: Tensor<4>,
 }
 
-/// What a tokenizer's codes look like.
+/// Sound.
+#[derive(Debug, Clone)]
+pub struct Waveform {
+    /// `[batch, channel, time]`, each value in `-1..=1`.
+    pub samples: Tensor<3>,
+    /// Samples of one channel in a second.
+    pub sample_rate_hz: u32,
+}
+
+impl Waveform {
+    /// How long it lasts.
+    pub fn duration_secs(&self) -> f64 {
+        self.samples.dims()[2] as f64 / f64::from(self.sample_rate_hz)
+    }
+}
+
+/// What a tokenizer's codebooks look like, whatever its signal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CodeSpec {
     /// Ids in each codebook.
@@ -21,24 +37,74 @@ pub struct CodeSpec {
     pub code_width: usize,
     /// Codebooks per position.
     pub depth: usize,
-    /// Height and width of the signal in pixels.
+}
+
+/// What an image tokenizer takes and gives: pictures of one size, codes of one layout.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageSpec {
+    /// The codebooks.
+    #[serde(flatten)]
+    pub codes: CodeSpec,
+    /// Height and width of the pictures in pixels.
     pub signal_size: (usize, usize),
-    /// How the codes of one signal are arranged.
+    /// How the codes of one picture are arranged.
     pub layout: Layout,
+}
+
+/// What a sound tokenizer takes and gives: sound of any length, one position for every so many samples.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SoundSpec {
+    /// The codebooks.
+    #[serde(flatten)]
+    pub codes: CodeSpec,
+    /// Samples of one channel in a second.
+    pub sample_rate_hz: u32,
+    /// Channels.
+    pub channels: usize,
+    /// Samples of one channel that a position of the finest codebook stands for.
+    pub hop: usize,
+}
+
+impl SoundSpec {
+    /// Positions of the finest codebook in a second.
+    pub fn frames_per_second(&self) -> f64 {
+        f64::from(self.sample_rate_hz) / self.hop as f64
+    }
+
+    /// Checks that sound has this rate, these channels and any samples at all.
+    ///
+    /// # Errors
+    /// [`Error::Signal`] names what differs.
+    pub fn check(&self, signal: &Waveform) -> Result<()> {
+        let [_, channels, time] = signal.samples.dims();
+        if (signal.sample_rate_hz, channels) == (self.sample_rate_hz, self.channels) && time > 0 {
+            return Ok(());
+        }
+        Err(Error::Signal {
+            found: format!(
+                "{time} samples of {channels} channels at {} Hz",
+                signal.sample_rate_hz
+            ),
+            expected: format!(
+                "one sample at least of {} channels at {} Hz",
+                self.channels, self.sample_rate_hz
+            ),
+        })
+    }
 }
 
 /// Turns a signal into codes and back.
 pub trait Tokenizer: Send {
-    /// What people see or hear: [`Images`].
+    /// What people see or hear: [`Images`] or [`Waveform`].
     type Signal;
 
-    /// What the codes look like.
+    /// What the codebooks look like.
     fn spec(&self) -> &CodeSpec;
 
     /// Codes of a batch of signals.
     ///
     /// # Errors
-    /// [`crate::Error::Signal`] if the size is not what [`Tokenizer::spec`] says.
+    /// [`crate::Error::Signal`] if its size, rate or channels are not what the tokenizer takes.
     fn encode(&self, signal: Self::Signal) -> Result<Codes>;
 
     /// The signals that a batch of full codes stands for.
@@ -46,13 +112,19 @@ pub trait Tokenizer: Send {
     /// # Errors
     /// [`crate::Error::Codes`] if the layout or an id does not fit.
     fn decode(&self, codes: &Codes) -> Result<Self::Signal>;
+}
 
-    /// The signal that a part of the codes already shows: what stands where nothing was chosen yet is up to the
+/// A tokenizer of pictures of one size.
+pub trait ImageTokenizer: Tokenizer<Signal = Images> {
+    /// The size of the pictures and the layout of their codes.
+    fn image_spec(&self) -> &ImageSpec;
+
+    /// The picture that a part of the codes already shows: what stands where nothing was chosen yet is up to the
     /// tokenizer.
     ///
     /// # Errors
     /// [`crate::Error::Codes`] if too little is filled to show anything.
-    fn preview(&self, codes: &Codes) -> Result<Self::Signal>;
+    fn preview(&self, codes: &Codes) -> Result<Images>;
 
     /// The encoder's continuous output before quantization, the features in which pictures are compared.
     ///
@@ -61,7 +133,7 @@ pub trait Tokenizer: Send {
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].
-    fn latents(&self, signal: Self::Signal) -> Result<Tensor<4>>;
+    fn latents(&self, signal: Images) -> Result<Tensor<4>>;
 
     /// Code vectors, one per id.
     ///
@@ -73,6 +145,67 @@ pub trait Tokenizer: Send {
     fn pyramid(&self) -> Option<&dyn Pyramid> {
         None
     }
+}
+
+/// A tokenizer of sound of any length.
+pub trait SoundTokenizer: Tokenizer<Signal = Waveform> {
+    /// Rate, channels and samples per position.
+    fn sound_spec(&self) -> &SoundSpec;
+
+    /// The codec in pieces, where it looks at no sample that is still to come.
+    fn streaming(&self) -> Option<&dyn Streaming<Signal = Waveform>> {
+        None
+    }
+}
+
+/// A tokenizer that works while the signal is still arriving: pieces give the same codes, and the same signal, as
+/// the whole.
+pub trait Streaming: Tokenizer {
+    /// Begins a signal of `batch` rows.
+    fn begin_encode(&self, batch: usize) -> Box<dyn EncodeChunks<Signal = Self::Signal> + '_>;
+
+    /// Begins the codes of `batch` rows, of the first `depth` codebooks.
+    fn begin_decode(
+        &self,
+        batch: usize,
+        depth: usize,
+    ) -> Box<dyn DecodeChunks<Signal = Self::Signal> + '_>;
+}
+
+/// A signal that arrives in pieces of any length.
+pub trait EncodeChunks {
+    /// What arrives.
+    type Signal;
+
+    /// Codes that the signal so far decides and earlier pieces did not: perhaps none.
+    ///
+    /// # Errors
+    /// [`crate::Error::Signal`] as [`Tokenizer::encode`] has it; an empty piece is fine.
+    fn push(&mut self, chunk: Self::Signal) -> Result<Codes>;
+
+    /// The codes that are left once the signal has ended.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    fn finish(self: Box<Self>) -> Result<Codes>;
+}
+
+/// Codes that arrive in pieces of any length.
+pub trait DecodeChunks {
+    /// What they stand for.
+    type Signal;
+
+    /// The signal that these codes decide.
+    ///
+    /// # Errors
+    /// [`crate::Error::Codes`] as [`Tokenizer::decode`] has it.
+    fn push(&mut self, codes: &Codes) -> Result<Self::Signal>;
+
+    /// The signal that is left once the codes have ended: perhaps none.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::decode`].
+    fn finish(self: Box<Self>) -> Result<Self::Signal>;
 }
 
 /// What a next-scale head asks of a tokenizer with a pyramid of codes.

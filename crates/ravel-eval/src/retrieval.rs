@@ -4,7 +4,7 @@
 //! rank is the number of gallery pictures that are strictly nearer to it than the one whose caption was asked for. The gallery
 //! holds training and held-out pictures alike.
 
-use ravel_core::{Images, Result, Tokenizer};
+use ravel_core::{ImageTokenizer, Images, Result};
 use serde::Serialize;
 
 use crate::host;
@@ -13,10 +13,7 @@ use crate::host;
 ///
 /// # Errors
 /// What the tokenizer reports.
-pub fn features(
-    tokenizer: &dyn Tokenizer<Signal = Images>,
-    images: Images,
-) -> Result<Vec<Vec<f32>>> {
+pub fn features(tokenizer: &dyn ImageTokenizer, images: Images) -> Result<Vec<Vec<f32>>> {
     let latents = tokenizer.latents(images)?;
     let [_, depth, height, width] = latents.dims();
     let row = depth * height * width;

@@ -1,6 +1,6 @@
 //! What a tokenizer keeps of its signals.
 
-use ravel_core::{Images, Result, Tokenizer};
+use ravel_core::{ImageTokenizer, Images, Result};
 use ravel_quant::CodebookHealth;
 use serde::Serialize;
 
@@ -29,10 +29,10 @@ pub struct TokenizerReport {
 /// # Errors
 /// What the tokenizer reports.
 pub fn tokenizer_report(
-    tokenizer: &dyn Tokenizer<Signal = Images>,
+    tokenizer: &dyn ImageTokenizer,
     batches: impl Iterator<Item = Images>,
 ) -> Result<TokenizerReport> {
-    let spec = tokenizer.spec();
+    let spec = tokenizer.image_spec();
     let (mut decibels, mut similarities, mut ids) = (Vec::new(), Vec::new(), Vec::new());
     for images in batches {
         let codes = tokenizer.encode(images.clone())?;
@@ -42,13 +42,13 @@ pub fn tokenizer_report(
         ids.extend(codes.to_host().into_iter().flatten());
     }
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
-    let codes = spec.layout.len() * spec.depth;
+    let codes = spec.layout.len() * spec.codes.depth;
     Ok(TokenizerReport {
         pictures: decibels.len(),
         psnr: mean(&decibels),
         ssim: mean(&similarities),
         codes,
-        bits: codes as f64 * (spec.codebook_size as f64).log2(),
-        codebook: CodebookHealth::of(spec.codebook_size, ids),
+        bits: codes as f64 * (spec.codes.codebook_size as f64).log2(),
+        codebook: CodebookHealth::of(spec.codes.codebook_size, ids),
     })
 }

@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 use multiscale_image::MultiscaleImageTokenizer;
 use ravel_backbone::Transformer;
-use ravel_core::{Backbone, Decoding, Head, Images, Tokenizer};
+use ravel_core::{Backbone, Decoding, Head, ImageTokenizer};
 use ravel_decode::SamplerConfig;
 use ravel_heads::{HeadConfig, PrefixConfig, PrefixEmbedding};
 use ravel_text::Subwords;
@@ -29,7 +29,7 @@ pub struct Parts {
     /// What is predicted.
     pub head: Box<dyn Head>,
     /// What turns codes into pictures.
-    pub tokenizer: Box<dyn Tokenizer<Signal = Images>>,
+    pub tokenizer: Box<dyn ImageTokenizer>,
     /// The loop over units.
     pub decoding: Box<dyn Decoding>,
     /// Sampling settings where a request names none.
@@ -64,7 +64,7 @@ pub fn build_tokenizer(
     part: &TokenizerPart,
     source: &Source,
     device: &Device,
-) -> Result<Box<dyn Tokenizer<Signal = Images>>, PipelineError> {
+) -> Result<Box<dyn ImageTokenizer>, PipelineError> {
     let mut faults = Faults::default();
     tokenizer(part, source, device, &mut faults)?.ok_or_else(|| faults.report())
 }
@@ -74,7 +74,7 @@ fn tokenizer(
     source: &Source,
     device: &Device,
     faults: &mut Faults,
-) -> Result<Option<Box<dyn Tokenizer<Signal = Images>>>, PipelineError> {
+) -> Result<Option<Box<dyn ImageTokenizer>>, PipelineError> {
     part.spec().map_err(|source| PipelineError::Part {
         name: "tokenizer".into(),
         source,

@@ -2,7 +2,7 @@
 
 use multiscale_image::MultiscaleImageConfig;
 use ravel_backbone::TransformerConfig;
-use ravel_core::CodeSpec;
+use ravel_core::ImageSpec;
 use ravel_decode::{DecodingConfig, SamplerConfig};
 use ravel_heads::HeadConfig;
 use schemars::JsonSchema;
@@ -120,7 +120,7 @@ impl TokenizerPart {
     ///
     /// # Errors
     /// [`ravel_core::Error::Config`] names the field that no tokenizer can be built from.
-    pub fn spec(&self) -> ravel_core::Result<CodeSpec> {
+    pub fn spec(&self) -> ravel_core::Result<ImageSpec> {
         match self {
             Self::VqImage { config, .. } => config.validate().map(|()| config.spec()),
             Self::MultiscaleImage { config, .. } => config.validate().map(|()| config.spec()),
@@ -206,7 +206,7 @@ impl Definition {
 }
 
 /// Whether the head's ids are the tokenizer's.
-fn check_head(head: &HeadConfig, spec: &CodeSpec) -> ravel_core::Result<()> {
+fn check_head(head: &HeadConfig, spec: &ImageSpec) -> ravel_core::Result<()> {
     let (size, width) = match head {
         HeadConfig::NextToken(head) => (head.codebook_size, head.code_width),
         HeadConfig::NextScale(head) => {
@@ -222,11 +222,11 @@ fn check_head(head: &HeadConfig, spec: &CodeSpec) -> ravel_core::Result<()> {
             expected: format!("{expected}, the tokenizer's own"),
         }),
     };
-    agree("head.codebook-size", size, spec.codebook_size)?;
+    agree("head.codebook-size", size, spec.codes.codebook_size)?;
     agree(
         "head.code-width",
-        width.unwrap_or(spec.code_width),
-        spec.code_width,
+        width.unwrap_or(spec.codes.code_width),
+        spec.codes.code_width,
     )
 }
 

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand_core::Rng;
-use ravel_core::{Images, Seed, Tokenizer};
+use ravel_core::{ImageTokenizer, Images, Seed};
 
 use crate::{Item, Pictures, TrainError};
 
@@ -24,7 +24,7 @@ impl CodeTable {
     /// # Errors
     /// What the tokenizer reports.
     pub fn encode(
-        tokenizer: &dyn Tokenizer<Signal = Images>,
+        tokenizer: &dyn ImageTokenizer,
         pictures: &Pictures,
         items: &[Item],
         device: &Device,
@@ -37,7 +37,7 @@ impl CodeTable {
         }
         Ok(Self {
             ids,
-            positions: tokenizer.spec().layout.len(),
+            positions: tokenizer.image_spec().layout.len(),
         })
     }
 

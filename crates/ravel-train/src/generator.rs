@@ -10,7 +10,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand_core::Rng;
 use ravel_backbone::Transformer;
 use ravel_core::{
-    Codes, Decoding, Generator, Head, Images, Layout, Pyramid, Seed, Start, Tokenizer,
+    Codes, Decoding, Generator, Head, ImageTokenizer, Images, Layout, Pyramid, Seed, Start,
 };
 use ravel_decode::{OneByOne, SamplerConfig};
 use ravel_heads::{HeadConfig, NextScale, NextToken, PrefixConfig, PrefixEmbedding};
@@ -123,7 +123,7 @@ pub struct GeneratorTask {
     /// Latents of each training picture, one after the other, where mistakes are to be mended.
     latents: Vec<f32>,
     tokenizer_definition: Definition,
-    tokenizer: Box<dyn Tokenizer<Signal = Images>>,
+    tokenizer: Box<dyn ImageTokenizer>,
     model: TextToImageModel,
     average: TextToImageModel,
     optimizer: Optimizer,
@@ -318,7 +318,7 @@ impl GeneratorTask {
             .average
             .prefix
             .condition(self.prompt_tensor(ids, &self.device));
-        let layout = self.tokenizer.spec().layout.clone();
+        let layout = self.tokenizer.image_spec().layout.clone();
         let prompt = Codes {
             ids: Tensor::zeros([captions.len(), 1, 0], &self.device),
             layout: layout.clone(),
@@ -468,7 +468,7 @@ fn copy(from: &Path, to: &Path, name: &str) -> Result<(), TrainError> {
 
 /// Latents of all training pictures, one after the other.
 fn latents_of(
-    tokenizer: &dyn Tokenizer<Signal = Images>,
+    tokenizer: &dyn ImageTokenizer,
     pictures: &Pictures,
     device: &Device,
 ) -> Result<Vec<f32>, TrainError> {
@@ -480,7 +480,7 @@ fn latents_of(
     Ok(all)
 }
 
-type OpenTokenizer = (Definition, Box<dyn Tokenizer<Signal = Images>>);
+type OpenTokenizer = (Definition, Box<dyn ImageTokenizer>);
 
 fn open_tokenizer(folder: &Path, device: &Device) -> Result<OpenTokenizer, TrainError> {
     let path = folder.join("tokenizer.toml");
@@ -518,12 +518,12 @@ fn train_subwords(pictures: &Pictures, config: &GeneratorConfig) -> Result<Subwo
 fn first_weights(
     config: &GeneratorConfig,
     text: &Subwords,
-    tokenizer: &dyn Tokenizer<Signal = Images>,
+    tokenizer: &dyn ImageTokenizer,
     device: &Device,
 ) -> Result<TextToImageModel, TrainError> {
     config.backbone.validate()?;
     let width = config.backbone.d_model;
-    let layout: &Layout = &tokenizer.spec().layout;
+    let layout: &Layout = &tokenizer.image_spec().layout;
     let axes = config.backbone.axes();
     let prefix = PrefixConfig {
         vocabulary_size: text.vocabulary_size(),

@@ -175,7 +175,7 @@ impl TextToImage {
         watch: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
     ) -> Result<Option<Images>, Error> {
         let parts = &self.parts;
-        let layout = parts.tokenizer.spec().layout.clone();
+        let layout = parts.tokenizer.image_spec().layout.clone();
         let units = parts.head.units(&layout).len();
         let mut condition = self.embedded(rows);
         let mut batch = rows.len();

@@ -5,7 +5,9 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
-use ravel_core::{CodeSpec, Codes, Error, Images, Layout, Pyramid, Result, Tokenizer};
+use ravel_core::{
+    CodeSpec, Codes, Error, ImageSpec, ImageTokenizer, Images, Layout, Pyramid, Result, Tokenizer,
+};
 use ravel_nn::conv::{AutoencoderConfig, Decoder, Encoder};
 use ravel_quant::{MultiscaleConfig, MultiscaleQuantizer};
 use schemars::JsonSchema;
@@ -54,11 +56,13 @@ impl MultiscaleImageConfig {
     }
 
     /// What the codes look like.
-    pub fn spec(&self) -> CodeSpec {
-        CodeSpec {
-            codebook_size: self.quantizer.codebook.codebook_size,
-            code_width: self.quantizer.codebook.width,
-            depth: 1,
+    pub fn spec(&self) -> ImageSpec {
+        ImageSpec {
+            codes: CodeSpec {
+                codebook_size: self.quantizer.codebook.codebook_size,
+                code_width: self.quantizer.codebook.width,
+                depth: 1,
+            },
             signal_size: (self.size, self.size),
             layout: Layout::square_scales(&self.quantizer.sides),
         }
@@ -101,7 +105,7 @@ impl MultiscaleImage {
 #[derive(Debug)]
 pub struct MultiscaleImageTokenizer {
     module: MultiscaleImage,
-    spec: CodeSpec,
+    spec: ImageSpec,
 }
 
 impl MultiscaleImageTokenizer {
@@ -128,7 +132,7 @@ impl Tokenizer for MultiscaleImageTokenizer {
     type Signal = Images;
 
     fn spec(&self) -> &CodeSpec {
-        &self.spec
+        &self.spec.codes
     }
 
     fn encode(&self, signal: Images) -> Result<Codes> {
@@ -137,8 +141,14 @@ impl Tokenizer for MultiscaleImageTokenizer {
     }
 
     fn decode(&self, codes: &Codes) -> Result<Images> {
-        codes.check(&self.spec.layout, 1, self.spec.codebook_size)?;
+        codes.check(&self.spec.layout, 1, self.spec.codes.codebook_size)?;
         self.preview(codes)
+    }
+}
+
+impl ImageTokenizer for MultiscaleImageTokenizer {
+    fn image_spec(&self) -> &ImageSpec {
+        &self.spec
     }
 
     fn preview(&self, codes: &Codes) -> Result<Images> {
@@ -173,7 +183,7 @@ impl Pyramid for MultiscaleImageTokenizer {
     }
 
     fn code_width(&self) -> usize {
-        self.spec.code_width
+        self.spec.codes.code_width
     }
 
     fn add_scale(&self, canvas: Option<Tensor<4>>, scale: usize, ids: Tensor<2, Int>) -> Tensor<4> {

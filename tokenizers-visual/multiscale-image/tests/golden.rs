@@ -9,7 +9,7 @@ mod common;
 use burn::tensor::{Int, Tensor};
 use common::{Place, margins, published, torch_name};
 use multiscale_image::{MultiscaleImage, MultiscaleImageConfig, MultiscaleImageTokenizer};
-use ravel_core::{Codes, Images, Layout, Tokenizer};
+use ravel_core::{Codes, ImageTokenizer, Images, Layout, Tokenizer};
 use ravel_nn::conv::{AutoencoderConfig, VqGanConfig};
 use ravel_quant::{MultiscaleConfig, VectorConfig};
 use ravel_testkit::{Golden, assert_close, device, ids, values};

@@ -7,7 +7,7 @@ use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 use common::{filled, idle};
 use multiscale_image::{MultiscaleImage, MultiscaleImageConfig, MultiscaleImageTokenizer};
-use ravel_core::{Codes, Error, Images, Layout, Pyramid, Tokenizer};
+use ravel_core::{Codes, Error, ImageTokenizer, Images, Layout, Pyramid, Tokenizer};
 use ravel_nn::conv::{AutoencoderConfig, CompactConfig, VqGanConfig};
 use ravel_quant::{MultiscaleConfig, VectorConfig, area_down};
 use ravel_testkit::{assert_close, device, formula, formula_ids, ids, largest_difference, values};

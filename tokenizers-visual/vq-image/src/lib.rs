@@ -7,7 +7,9 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use ravel_core::{CodeSpec, Codes, Error, Images, Layout, Result, Tokenizer};
+use ravel_core::{
+    CodeSpec, Codes, Error, ImageSpec, ImageTokenizer, Images, Layout, Result, Tokenizer,
+};
 use ravel_nn::conv::{AutoencoderConfig, Decoder, Encoder};
 use ravel_quant::{VectorConfig, VectorQuantizer};
 use schemars::JsonSchema;
@@ -48,12 +50,14 @@ impl VqImageConfig {
     }
 
     /// What the codes look like.
-    pub fn spec(&self) -> CodeSpec {
+    pub fn spec(&self) -> ImageSpec {
         let side = self.size / self.autoencoder.stride();
-        CodeSpec {
-            codebook_size: self.codebook.codebook_size,
-            code_width: self.codebook.width,
-            depth: 1,
+        ImageSpec {
+            codes: CodeSpec {
+                codebook_size: self.codebook.codebook_size,
+                code_width: self.codebook.width,
+                depth: 1,
+            },
             signal_size: (self.size, self.size),
             layout: Layout::Grid {
                 height: side,
@@ -150,7 +154,7 @@ pub fn check_size(signal: &Images, (height, width): (usize, usize)) -> Result<()
 #[derive(Debug)]
 pub struct VqImageTokenizer {
     module: VqImage,
-    spec: CodeSpec,
+    spec: ImageSpec,
 }
 
 impl VqImageTokenizer {
@@ -167,7 +171,7 @@ impl Tokenizer for VqImageTokenizer {
     type Signal = Images;
 
     fn spec(&self) -> &CodeSpec {
-        &self.spec
+        &self.spec.codes
     }
 
     fn encode(&self, signal: Images) -> Result<Codes> {
@@ -177,7 +181,7 @@ impl Tokenizer for VqImageTokenizer {
     }
 
     fn decode(&self, codes: &Codes) -> Result<Images> {
-        codes.check(&self.spec.layout, 1, self.spec.codebook_size)?;
+        codes.check(&self.spec.layout, 1, self.spec.codes.codebook_size)?;
         let Layout::Grid { height, width } = self.spec.layout else {
             unreachable!("this tokenizer's layout is a grid");
         };
@@ -185,6 +189,12 @@ impl Tokenizer for VqImageTokenizer {
         let grid = grid_from_sequence(vectors, height, width);
         let pixels = self.module.decoder.forward(grid).clamp(-1.0, 1.0);
         Ok(Images { pixels })
+    }
+}
+
+impl ImageTokenizer for VqImageTokenizer {
+    fn image_spec(&self) -> &ImageSpec {
+        &self.spec
     }
 
     /// Cells without an id yet hold the codebook's mean.
@@ -199,7 +209,7 @@ impl Tokenizer for VqImageTokenizer {
         let missing = [
             codes.batch(),
             height * width - codes.filled(),
-            self.spec.code_width,
+            self.spec.codes.code_width,
         ];
         let mean = rows.mean_dim(0).unsqueeze_dim::<3>(0).expand(missing);
         let vectors = match codes.filled() {

@@ -5,7 +5,7 @@ mod common;
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 use common::{filled, idle};
-use ravel_core::{Codes, Error, Images, Layout, Tokenizer};
+use ravel_core::{Codes, Error, ImageTokenizer, Images, Layout, Tokenizer};
 use ravel_nn::conv::{AutoencoderConfig, CompactConfig, VqGanConfig};
 use ravel_quant::VectorConfig;
 use ravel_testkit::{assert_close, device, formula, formula_ids, ids, values};
