@@ -52,12 +52,14 @@ impl Config {
                 blocks: self.num_res_blocks,
                 z_channels: self.z_channels,
                 code_kernel: 1,
+                ..VqGanConfig::default()
             }),
             codebook: VectorConfig {
                 codebook_size: self.codebook_size,
                 width: self.codebook_embed_dim,
                 l2_normalize: self.codebook_l2_norm,
             },
+            unit_vectors: false,
         }
     }
 }

@@ -32,6 +32,8 @@ impl MultiscaleImageConfig {
     pub fn validate(&self) -> Result<()> {
         check_codebook(&self.quantizer.codebook)?;
         self.autoencoder.validate(self.size)?;
+        self.autoencoder
+            .check_width(self.quantizer.codebook.width)?;
         let side = self.size / self.autoencoder.stride();
         let sides = &self.quantizer.sides;
         if sides.last() != Some(&side) || sides.contains(&0) || !sides.is_sorted() {

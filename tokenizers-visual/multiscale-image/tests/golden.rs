@@ -26,6 +26,7 @@ fn config() -> MultiscaleImageConfig {
             blocks: 1,
             z_channels: 16,
             code_kernel: 3,
+            ..VqGanConfig::default()
         }),
         quantizer: MultiscaleConfig {
             codebook: VectorConfig {

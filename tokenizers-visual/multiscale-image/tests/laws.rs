@@ -35,6 +35,7 @@ fn vq_gan() -> AutoencoderConfig {
         blocks: 1,
         z_channels: 6,
         code_kernel: 3,
+        ..VqGanConfig::default()
     })
 }
 

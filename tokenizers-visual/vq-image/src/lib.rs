@@ -6,17 +6,20 @@
 //! Symbols: `latents` is z = E(x), `vectors` is z_q, [`VqImage::forward`] is G(z_q).
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 use ravel_core::{
     CodeSpec, Codes, Error, ImageSpec, ImageTokenizer, Images, Layout, Result, Tokenizer,
 };
 use ravel_nn::conv::{AutoencoderConfig, Decoder, Encoder};
+use ravel_nn::unit_length;
 use ravel_quant::{VectorConfig, VectorQuantizer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use reader::{VqImageReader, VqImageReaderTokenizer};
 pub use training::TrainingOutput;
 
+mod reader;
 mod training;
 
 /// What fixes the tokenizer.
@@ -29,6 +32,10 @@ pub struct VqImageConfig {
     pub autoencoder: AutoencoderConfig,
     /// The codebook.
     pub codebook: VectorConfig,
+    /// Whether the decoder reads code vectors at unit length although they are compared as they are: so does Janus in
+    /// the transformers library, while its own code compares them at unit length too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unit_vectors: bool,
 }
 
 impl VqImageConfig {
@@ -36,7 +43,8 @@ impl VqImageConfig {
     /// [`Error::Config`] names the field that no tokenizer can be built from.
     pub fn validate(&self) -> Result<()> {
         check_codebook(&self.codebook)?;
-        self.autoencoder.validate(self.size)
+        self.autoencoder.validate(self.size)?;
+        self.autoencoder.check_width(self.codebook.width)
     }
 
     /// A tokenizer with random weights.
@@ -46,6 +54,16 @@ impl VqImageConfig {
             encoder,
             quantizer: self.codebook.init(device),
             decoder,
+            unit_vectors: self.unit_vectors,
+        }
+    }
+
+    /// The half that reads pictures, with random weights.
+    pub fn init_reader(&self, device: &Device) -> VqImageReader {
+        let (encoder, _) = self.autoencoder.init(self.codebook.width, device);
+        VqImageReader {
+            encoder,
+            quantizer: self.codebook.init(device),
         }
     }
 
@@ -89,9 +107,29 @@ pub struct VqImage {
     pub quantizer: VectorQuantizer,
     /// G.
     pub decoder: Decoder,
+    /// Whether the decoder reads code vectors at unit length.
+    pub unit_vectors: bool,
 }
 
 impl VqImage {
+    /// What the decoder makes of ids.
+    ///
+    /// # Shapes
+    /// - `ids`: `[b, h * w]`
+    /// - returns: `[b, 3, h * stride, w * stride]`, not clamped
+    pub fn decode(&self, ids: Tensor<2, Int>, height: usize, width: usize) -> Tensor<4> {
+        let vectors = self.as_decoded(self.quantizer.vectors(ids));
+        self.decoder
+            .forward(grid_from_sequence(vectors, height, width))
+    }
+
+    fn as_decoded(&self, vectors: Tensor<3>) -> Tensor<3> {
+        match self.unit_vectors {
+            true => unit_length(vectors, 1e-12),
+            false => vectors,
+        }
+    }
+
     /// Pictures there and back. Without `quantize` the latents go to the decoder as they are.
     ///
     /// # Shapes
@@ -104,7 +142,7 @@ impl VqImage {
         let [_, _, height, width] = latents.dims();
         let flat = sequence_from_grid(latents);
         let found = self.quantizer.quantize(flat.clone());
-        let vectors = grid_from_sequence(found.vectors, height, width);
+        let vectors = grid_from_sequence(self.as_decoded(found.vectors), height, width);
         let looked_up = flat.detach();
         let looked_up = if looked_up.is_autodiff() {
             looked_up.inner()
@@ -185,10 +223,10 @@ impl Tokenizer for VqImageTokenizer {
         let Layout::Grid { height, width } = self.spec.layout else {
             unreachable!("this tokenizer's layout is a grid");
         };
-        let vectors = self.module.quantizer.vectors(codes.at_depth(0));
-        let grid = grid_from_sequence(vectors, height, width);
-        let pixels = self.module.decoder.forward(grid).clamp(-1.0, 1.0);
-        Ok(Images { pixels })
+        let pixels = self.module.decode(codes.at_depth(0), height, width);
+        Ok(Images {
+            pixels: pixels.clamp(-1.0, 1.0),
+        })
     }
 }
 
@@ -219,7 +257,7 @@ impl ImageTokenizer for VqImageTokenizer {
                 1,
             ),
         };
-        let grid = grid_from_sequence(vectors, height, width);
+        let grid = grid_from_sequence(self.module.as_decoded(vectors), height, width);
         let pixels = self.module.decoder.forward(grid).clamp(-1.0, 1.0);
         Ok(Images { pixels })
     }

@@ -23,12 +23,14 @@ fn config() -> VqImageConfig {
             blocks: 2,
             z_channels: 16,
             code_kernel: 1,
+            ..VqGanConfig::default()
         }),
         codebook: VectorConfig {
             codebook_size: 128,
             width: 8,
             l2_normalize: true,
         },
+        unit_vectors: false,
     }
 }
 

@@ -9,7 +9,10 @@ use ravel_core::{Codes, Error, ImageTokenizer, Images, Layout, Tokenizer};
 use ravel_nn::conv::{AutoencoderConfig, CompactConfig, VqGanConfig};
 use ravel_quant::VectorConfig;
 use ravel_testkit::{assert_close, device, formula, formula_ids, ids, values};
-use vq_image::{VqImage, VqImageConfig, VqImageTokenizer, sequence_from_grid};
+use vq_image::{
+    VqImage, VqImageConfig, VqImageReader, VqImageReaderTokenizer, VqImageTokenizer,
+    sequence_from_grid,
+};
 
 const SIZE: usize = 16;
 const CODEBOOK: usize = 24;
@@ -35,6 +38,21 @@ fn vq_gan() -> AutoencoderConfig {
         blocks: 1,
         z_channels: 6,
         code_kernel: 1,
+        ..VqGanConfig::default()
+    })
+}
+
+/// Attention at the finest grid only, none in the middle, no convolution to the code's width.
+fn elsewhere() -> AutoencoderConfig {
+    AutoencoderConfig::VqGan(VqGanConfig {
+        channels: 32,
+        multiples: vec![1, 2, 1],
+        blocks: 1,
+        z_channels: 5,
+        code_kernel: 0,
+        attention: Some(vec![0]),
+        middle_attention: false,
+        ..VqGanConfig::default()
     })
 }
 
@@ -47,12 +65,13 @@ fn config(autoencoder: AutoencoderConfig) -> VqImageConfig {
             width: 5,
             l2_normalize: false,
         },
+        unit_vectors: false,
     }
 }
 
 /// The check with the weights and the tokenizer of each architecture.
 fn for_each(check: impl Fn(&VqImage, &VqImageTokenizer)) {
-    for autoencoder in [compact(), vq_gan()] {
+    for autoencoder in [compact(), vq_gan(), elsewhere()] {
         let config = config(autoencoder);
         config.validate().unwrap();
         let module = filled(config.init(&device()));
@@ -172,9 +191,74 @@ fn a_preview_of_all_is_the_picture_and_of_none_one_flat_guess() {
 }
 
 #[test]
+fn attention_stands_where_the_configuration_says() {
+    let blocks = |autoencoder| {
+        let module = filled(config(autoencoder).init(&device()));
+        let mut names: Vec<String> = common::names(&module)
+            .into_iter()
+            .filter(|name| name.ends_with(".q.weight"))
+            .map(|name| name.replace(".VqGan", "").replace(".q.weight", ""))
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(
+        blocks(elsewhere()),
+        [
+            "decoder.up.2.attn.0",
+            "decoder.up.2.attn.1",
+            "encoder.down.0.attn.0"
+        ]
+    );
+    assert_eq!(
+        blocks(vq_gan()),
+        [
+            "decoder.mid.attn_1",
+            "decoder.up.0.attn.0",
+            "decoder.up.0.attn.1",
+            "encoder.down.2.attn.0",
+            "encoder.mid.attn_1"
+        ]
+    );
+}
+
+#[test]
+fn the_reading_half_has_the_ids_of_the_whole_and_no_pictures() {
+    for_each(|module, tokenizer| {
+        let half = VqImageReader {
+            encoder: module.encoder.clone(),
+            quantizer: module.quantizer.clone(),
+        };
+        let half = VqImageReaderTokenizer::new(half, &config(vq_gan()));
+        let found = half.encode(images(2)).unwrap();
+        let whole = tokenizer.encode(images(2)).unwrap();
+        assert_eq!(ids(&found.ids), ids(&whole.ids));
+        let error = half.decode(&found).unwrap_err().to_string();
+        assert!(error.contains("no decoder"), "{error}");
+    });
+}
+
+#[test]
+fn a_decoder_of_unit_vectors_does_not_see_their_length() {
+    let config = VqImageConfig {
+        unit_vectors: true,
+        ..config(vq_gan())
+    };
+    let module = filled(config.init(&device()));
+    let mut longer = module.clone();
+    longer.quantizer.codebook = longer.quantizer.codebook.map(|rows| rows * 3.0);
+    let decoded = |module: &VqImage| module.decode(codes(1, 16).at_depth(0), 4, 4);
+    assert_close("pixels", &decoded(&longer), &decoded(&module), 1e-5);
+    let pixels = images(1).pixels;
+    let output = module.forward(pixels.clone(), true);
+    let chosen = output.groups[0].1.clone().reshape([1, 16]);
+    assert_close("pixels", &output.pixels, &module.decode(chosen, 4, 4), 1e-5);
+}
+
+#[test]
 fn every_weight_learns() {
     let training = device().autodiff();
-    for autoencoder in [compact(), vq_gan()] {
+    for autoencoder in [compact(), vq_gan(), elsewhere()] {
         let module = filled(config(autoencoder).init(&device()))
             .fork(&training)
             .train();
@@ -268,6 +352,9 @@ fn configurations_that_cannot_be_built_are_refused() {
     check(&vq_gan(48, 1, 1), "channels is 48");
     check(&vq_gan(32, 0, 1), "blocks is 0");
     check(&vq_gan(32, 1, 2), "code-kernel is 2");
+    check(&vq_gan(32, 1, 0), "codebook.width is 5");
+    let attending = vq_gan(32, 1, 1).replace('}', r#", "attention": [2]}"#);
+    check(&attending, "attention is 2");
     check(r#"{"arch": "vq-gen"}"#, "vq-gen");
     check(r#"{"patch": 2}"#, "arch");
 }

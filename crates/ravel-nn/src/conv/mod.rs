@@ -3,6 +3,7 @@
 //! One configuration, two families: [`CompactConfig`] for the small models that are trained here, [`VqGanConfig`] for the
 //! layout of the published VQ-GAN family.
 
+pub mod blocks;
 mod compact;
 mod vq_gan;
 
@@ -21,7 +22,7 @@ pub use vq_gan::{VqGanConfig, VqGanDecoder, VqGanEncoder};
 pub enum AutoencoderConfig {
     /// Residual convolutions without norm between pixel shuffles.
     Compact(CompactConfig),
-    /// The VQ-GAN family: residual blocks with group norm, attention at the smallest grid.
+    /// The VQ-GAN family: residual blocks with group norm, attention at some grids.
     VqGan(VqGanConfig),
 }
 
@@ -52,6 +53,23 @@ impl AutoencoderConfig {
             });
         }
         Ok(())
+    }
+
+    /// Checks that latents can have `code_width` numbers.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if nothing brings the encoder's channels to that width.
+    pub fn check_width(&self, code_width: usize) -> Result<()> {
+        match self {
+            Self::VqGan(config) if config.code_kernel == 0 && config.z_channels != code_width => {
+                Err(Error::Config {
+                    field: "codebook.width".into(),
+                    found: code_width.to_string(),
+                    expected: format!("{}, as z-channels", config.z_channels),
+                })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// An encoder to, and a decoder from, latents of `code_width` numbers.

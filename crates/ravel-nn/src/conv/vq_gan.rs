@@ -1,21 +1,19 @@
 //! The encoder and decoder of the published VQ-GAN family (Esser et al. 2021; LlamaGen, VAR, Chameleon and Janus build on it).
 //!
 //! Field names follow the published checkpoints (`conv_in`, `down.0.block.1.norm1`, `mid.attn_1`, …).
-//! Surprises there: group norm has 32 groups and ε = 1e-6, down-sampling pads right and below only, attention stands at
-//! the smallest grid.
+//! Attention stands at the smallest grid unless the configuration says otherwise (Chameleon's does, by resolution; Infinity
+//! has none).
 
 use burn::module::Module;
-use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::{GroupNorm, GroupNormConfig, PaddingConfig2d};
-use burn::tensor::activation::{silu, softmax};
-use burn::tensor::ops::PadMode;
+use burn::nn::GroupNorm;
+use burn::nn::conv::Conv2d;
+use burn::tensor::activation::silu;
 use burn::tensor::{Device, Tensor};
 use ravel_core::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-const GROUPS: usize = 32;
-const EPSILON: f64 = 1e-6;
+use super::blocks::{AttentionBlock, GROUPS, Resample, ResnetBlock, conv, norm};
 
 /// Widths and depths, as the published configurations name them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -29,16 +27,55 @@ pub struct VqGanConfig {
     pub blocks: usize,
     /// Channels of the encoder's output, before a 1×1 convolution brings them to the code's width.
     pub z_channels: usize,
-    /// Side of the kernel of that convolution and its counterpart: 1 in LlamaGen, 3 in VAR.
+    /// Side of the kernel of that convolution and its counterpart: 1 in LlamaGen, 3 in VAR. Zero for none, as in
+    /// Infinity: then `z_channels` is the code's width.
     #[serde(default = "one")]
     pub code_kernel: usize,
+    /// Levels with attention after each block, the finest is 0; the coarsest level alone if unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attention: Option<Vec<usize>>,
+    /// Whether attention stands between the two middle blocks.
+    #[serde(default = "yes")]
+    pub middle_attention: bool,
+    /// Channels of the pictures that are read.
+    #[serde(default = "three")]
+    pub in_channels: usize,
+    /// Channels of the pictures that are made.
+    #[serde(default = "three")]
+    pub out_channels: usize,
 }
 
 fn one() -> usize {
     1
 }
 
+fn yes() -> bool {
+    true
+}
+
+fn three() -> usize {
+    3
+}
+
+/// LlamaGen's tokenizer with 16 pixels a side to a code, whose sizes Chameleon and Janus share.
+impl Default for VqGanConfig {
+    fn default() -> Self {
+        Self {
+            channels: 128,
+            multiples: vec![1, 1, 2, 2, 4],
+            blocks: 2,
+            z_channels: 256,
+            code_kernel: 1,
+            attention: None,
+            middle_attention: true,
+            in_channels: 3,
+            out_channels: 3,
+        }
+    }
+}
+
 impl VqGanConfig {
+    /// Pixels a side that one latent stands for.
     pub(super) fn stride(&self) -> usize {
         1 << (self.multiples.len().max(1) - 1)
     }
@@ -70,10 +107,48 @@ impl VqGanConfig {
             return wrong("z-channels", self.z_channels, "a number of at least 1");
         }
         // An even kernel would change the grid's size.
-        if self.code_kernel.is_multiple_of(2) {
-            return wrong("code-kernel", self.code_kernel, "an odd number");
+        if self.code_kernel.is_multiple_of(2) && self.code_kernel > 0 {
+            return wrong("code-kernel", self.code_kernel, "an odd number, or 0");
+        }
+        let levels = self.multiples.len();
+        let beyond = self.attention.iter().flatten().find(|at| **at >= levels);
+        if let Some(level) = beyond {
+            return wrong("attention", *level, &format!("levels below {levels}"));
+        }
+        for (field, found) in [
+            ("in-channels", self.in_channels),
+            ("out-channels", self.out_channels),
+        ] {
+            if found == 0 {
+                return wrong(field, found, "a number of at least 1");
+            }
         }
         Ok(())
+    }
+
+    fn attends(&self, level: usize) -> bool {
+        match &self.attention {
+            None => level + 1 == self.multiples.len(),
+            Some(levels) => levels.contains(&level),
+        }
+    }
+
+    /// `count` attention blocks of `width` channels, or none where the level has none.
+    fn attention_at(
+        &self,
+        level: usize,
+        count: usize,
+        width: usize,
+        device: &Device,
+    ) -> Vec<AttentionBlock> {
+        let count = if self.attends(level) { count } else { 0 };
+        (0..count)
+            .map(|_| AttentionBlock::new(width, device))
+            .collect()
+    }
+
+    fn code_conv(&self, from: usize, to: usize, device: &Device) -> Option<Conv2d> {
+        (self.code_kernel > 0).then(|| conv(from, to, self.code_kernel, device))
     }
 
     pub(super) fn init_encoder(&self, code_width: usize, device: &Device) -> VqGanEncoder {
@@ -88,13 +163,8 @@ impl VqGanConfig {
                 block
             });
             let block: Vec<_> = block.collect();
-            let attn = match last {
-                true => (0..self.blocks)
-                    .map(|_| AttentionBlock::new(out, device))
-                    .collect(),
-                false => Vec::new(),
-            };
-            let downsample = (!last).then(|| Resample::new(out, 2, device));
+            let attn = self.attention_at(at, self.blocks, out, device);
+            let downsample = (!last).then(|| Resample::halving(out, device));
             DownLevel {
                 block,
                 attn,
@@ -103,12 +173,12 @@ impl VqGanConfig {
         });
         let down = down.collect();
         VqGanEncoder {
-            conv_in: conv(3, self.channels, 3, device),
+            conv_in: conv(self.in_channels, self.channels, 3, device),
             down,
-            mid: Middle::new(width, device),
+            mid: Middle::new(width, self.middle_attention, device),
             norm_out: norm(width, device),
             conv_out: conv(width, self.z_channels, 3, device),
-            quant_conv: conv(self.z_channels, code_width, self.code_kernel, device),
+            quant_conv: self.code_conv(self.z_channels, code_width, device),
         }
     }
 
@@ -125,13 +195,8 @@ impl VqGanConfig {
                 block
             });
             let block: Vec<_> = block.collect();
-            let attn = match at + 1 == levels {
-                true => (0..=self.blocks)
-                    .map(|_| AttentionBlock::new(out, device))
-                    .collect(),
-                false => Vec::new(),
-            };
-            let upsample = (at > 0).then(|| Resample::new(out, 1, device));
+            let attn = self.attention_at(at, self.blocks + 1, out, device);
+            let upsample = (at > 0).then(|| Resample::doubling(out, device));
             UpLevel {
                 block,
                 attn,
@@ -140,148 +205,38 @@ impl VqGanConfig {
         });
         let up = up.collect();
         VqGanDecoder {
-            post_quant_conv: conv(code_width, self.z_channels, self.code_kernel, device),
+            post_quant_conv: self.code_conv(code_width, self.z_channels, device),
             conv_in: conv(self.z_channels, deepest, 3, device),
-            mid: Middle::new(deepest, device),
+            mid: Middle::new(deepest, self.middle_attention, device),
             up,
             norm_out: norm(width, device),
-            conv_out: conv(width, 3, 3, device),
+            conv_out: conv(width, self.out_channels, 3, device),
         }
-    }
-}
-
-fn conv(from: usize, to: usize, kernel: usize, device: &Device) -> Conv2d {
-    let around = kernel / 2;
-    Conv2dConfig::new([from, to], [kernel, kernel])
-        .with_padding(PaddingConfig2d::Explicit(around, around, around, around))
-        .init(device)
-}
-
-fn norm(width: usize, device: &Device) -> GroupNorm {
-    GroupNormConfig::new(GROUPS, width)
-        .with_epsilon(EPSILON)
-        .init(device)
-}
-
-#[derive(Module, Debug)]
-struct ResnetBlock {
-    norm1: GroupNorm,
-    conv1: Conv2d,
-    norm2: GroupNorm,
-    conv2: Conv2d,
-    nin_shortcut: Option<Conv2d>,
-}
-
-impl ResnetBlock {
-    fn new(from: usize, to: usize, device: &Device) -> Self {
-        Self {
-            norm1: norm(from, device),
-            conv1: conv(from, to, 3, device),
-            norm2: norm(to, device),
-            conv2: conv(to, to, 3, device),
-            nin_shortcut: (from != to).then(|| conv(from, to, 1, device)),
-        }
-    }
-
-    fn forward(&self, grid: Tensor<4>) -> Tensor<4> {
-        let inner = self.conv1.forward(silu(self.norm1.forward(grid.clone())));
-        let inner = self.conv2.forward(silu(self.norm2.forward(inner)));
-        match &self.nin_shortcut {
-            Some(shortcut) => shortcut.forward(grid) + inner,
-            None => grid + inner,
-        }
-    }
-}
-
-/// Attention between all cells of a grid, one head.
-#[derive(Module, Debug)]
-struct AttentionBlock {
-    norm: GroupNorm,
-    q: Conv2d,
-    k: Conv2d,
-    v: Conv2d,
-    proj_out: Conv2d,
-}
-
-impl AttentionBlock {
-    fn new(width: usize, device: &Device) -> Self {
-        Self {
-            norm: norm(width, device),
-            q: conv(width, width, 1, device),
-            k: conv(width, width, 1, device),
-            v: conv(width, width, 1, device),
-            proj_out: conv(width, width, 1, device),
-        }
-    }
-
-    fn forward(&self, grid: Tensor<4>) -> Tensor<4> {
-        let [batch, width, height, columns] = grid.dims();
-        let normed = self.norm.forward(grid.clone());
-        let cells = |conv: &Conv2d| {
-            conv.forward(normed.clone())
-                .reshape([batch, width, height * columns])
-        };
-        let scores = cells(&self.q).swap_dims(1, 2).matmul(cells(&self.k));
-        let weights = softmax(scores / (width as f64).sqrt(), 2);
-        let mixed = cells(&self.v).matmul(weights.swap_dims(1, 2));
-        grid + self
-            .proj_out
-            .forward(mixed.reshape([batch, width, height, columns]))
     }
 }
 
 #[derive(Module, Debug)]
 struct Middle {
     block_1: ResnetBlock,
-    attn_1: AttentionBlock,
+    attn_1: Option<AttentionBlock>,
     block_2: ResnetBlock,
 }
 
 impl Middle {
-    fn new(width: usize, device: &Device) -> Self {
+    fn new(width: usize, attention: bool, device: &Device) -> Self {
         Self {
             block_1: ResnetBlock::new(width, width, device),
-            attn_1: AttentionBlock::new(width, device),
+            attn_1: attention.then(|| AttentionBlock::new(width, device)),
             block_2: ResnetBlock::new(width, width, device),
         }
     }
 
     fn forward(&self, grid: Tensor<4>) -> Tensor<4> {
-        let grid = self.attn_1.forward(self.block_1.forward(grid));
+        let mut grid = self.block_1.forward(grid);
+        if let Some(attention) = &self.attn_1 {
+            grid = attention.forward(grid);
+        }
         self.block_2.forward(grid)
-    }
-}
-
-/// The convolution beside a change of size.
-#[derive(Module, Debug)]
-struct Resample {
-    conv: Conv2d,
-}
-
-impl Resample {
-    fn new(width: usize, stride: usize, device: &Device) -> Self {
-        let around = if stride == 1 { 1 } else { 0 };
-        let conv = Conv2dConfig::new([width, width], [3, 3])
-            .with_stride([stride, stride])
-            .with_padding(PaddingConfig2d::Explicit(around, around, around, around))
-            .init(device);
-        Self { conv }
-    }
-
-    /// Half the size; zeros are added right and below only.
-    fn down(&self, grid: Tensor<4>) -> Tensor<4> {
-        self.conv
-            .forward(grid.pad((0, 1, 0, 1), PadMode::Constant(0.0)))
-    }
-
-    /// Twice the size, each cell repeated.
-    fn up(&self, grid: Tensor<4>) -> Tensor<4> {
-        let [batch, channels, height, width] = grid.dims();
-        let repeated = grid
-            .reshape([batch, channels, height, 1, width, 1])
-            .expand([batch, channels, height, 2, width, 2])
-            .reshape([batch, channels, 2 * height, 2 * width]);
-        self.conv.forward(repeated)
     }
 }
 
@@ -317,11 +272,26 @@ pub struct VqGanEncoder {
     mid: Middle,
     norm_out: GroupNorm,
     conv_out: Conv2d,
-    quant_conv: Conv2d,
+    quant_conv: Option<Conv2d>,
 }
 
 impl VqGanEncoder {
-    pub(super) fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {
+    /// # Shapes
+    /// - `pixels`: `[b, in_channels, height, width]`
+    /// - returns: `[b, code_width, height / stride, width / stride]`
+    pub fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {
+        let features = self.features(pixels);
+        match &self.quant_conv {
+            Some(quant_conv) => quant_conv.forward(features),
+            None => features,
+        }
+    }
+
+    /// What comes before the convolution to the code's width.
+    ///
+    /// # Shapes
+    /// - returns: `[b, z_channels, height / stride, width / stride]`
+    pub fn features(&self, pixels: Tensor<4>) -> Tensor<4> {
         let mut grid = self.conv_in.forward(pixels);
         for level in &self.down {
             grid = through(&level.block, &level.attn, grid);
@@ -330,14 +300,14 @@ impl VqGanEncoder {
             }
         }
         let grid = silu(self.norm_out.forward(self.mid.forward(grid)));
-        self.quant_conv.forward(self.conv_out.forward(grid))
+        self.conv_out.forward(grid)
     }
 }
 
 /// Latents to pictures.
 #[derive(Module, Debug)]
 pub struct VqGanDecoder {
-    post_quant_conv: Conv2d,
+    post_quant_conv: Option<Conv2d>,
     conv_in: Conv2d,
     mid: Middle,
     /// Coarsest first; published files count from the finest.
@@ -347,9 +317,15 @@ pub struct VqGanDecoder {
 }
 
 impl VqGanDecoder {
-    pub(super) fn forward(&self, latents: Tensor<4>) -> Tensor<4> {
-        let grid = self.conv_in.forward(self.post_quant_conv.forward(latents));
-        let mut grid = self.mid.forward(grid);
+    /// # Shapes
+    /// - `latents`: `[b, code_width, h, w]`
+    /// - returns: `[b, out_channels, h * stride, w * stride]`, not clamped
+    pub fn forward(&self, latents: Tensor<4>) -> Tensor<4> {
+        let latents = match &self.post_quant_conv {
+            Some(post_quant_conv) => post_quant_conv.forward(latents),
+            None => latents,
+        };
+        let mut grid = self.mid.forward(self.conv_in.forward(latents));
         for level in &self.up {
             grid = through(&level.block, &level.attn, grid);
             if let Some(resample) = &level.upsample {

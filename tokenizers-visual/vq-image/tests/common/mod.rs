@@ -41,6 +41,16 @@ impl<F: FnMut(&str, &[usize]) -> Vec<f32>> ModuleMapper for SetAll<F> {
     }
 }
 
+/// Paths of all weights.
+pub fn names<M: Module>(module: &M) -> Vec<String> {
+    let mut names = Vec::new();
+    set_all(module.clone(), |path, shape| {
+        names.push(path.to_string());
+        vec![0.0; shape.iter().product()]
+    });
+    names
+}
+
 /// The module with weights from a formula: scaled by fan-in, norm scales near one.
 pub fn filled<M: Module>(module: M) -> M {
     let mut salt = 0;
