@@ -1,6 +1,7 @@
 //! The families that can be run, one file each.
 
 mod decode_logits_processors;
+mod quantizers_lucidrains;
 
 use crate::{Case, CaseReport, GoldenError};
 
@@ -20,10 +21,10 @@ const fn family(name: &'static str, run: Run) -> Family {
 }
 
 /// All families, sorted by name.
-pub const FAMILIES: &[Family] = &[family(
-    "decode_logits_processors",
-    decode_logits_processors::run,
-)];
+pub const FAMILIES: &[Family] = &[
+    family("decode_logits_processors", decode_logits_processors::run),
+    family("quantizers_lucidrains", quantizers_lucidrains::run),
+];
 
 /// The family of a case folder: the longest name with which the folder's name begins, up to its end or a separator.
 pub fn family_of(folder: &str) -> Option<&'static Family> {
