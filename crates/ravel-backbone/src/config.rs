@@ -36,6 +36,9 @@ pub struct TransformerConfig {
     pub rotary: Option<RotaryConfig>,
     /// Rows of a learned table of running positions, if any.
     pub learned_positions: Option<usize>,
+    /// Whether running positions are added as waves: cosines in the first half of the width, sines in the second, of
+    /// wavelengths from 2π to 20,000π (tensor2tensor's variant of Vaswani et al. 2017, section 3.5).
+    pub sinusoidal_positions: bool,
     /// How queries and keys are brought to a common length.
     pub qk_norm: QueryKeyNorm,
     /// Factor on attention scores; `1 / sqrt(head_width)` if unset.
@@ -44,10 +47,19 @@ pub struct TransformerConfig {
     pub bias: bool,
     /// Whether the projections to queries, keys and values add a bias; as `bias` if unset.
     pub qkv_bias: Option<bool>,
+    /// Whether feed-forward layers add biases; as `bias` if unset.
+    pub feed_forward_bias: Option<bool>,
     /// Share of a branch's numbers set to zero while training.
     pub dropout: f64,
     /// Width of what cross-attention reads, if there is any.
     pub cross_attention: Option<usize>,
+    /// Query heads of cross-attention; `n_heads` if unset.
+    pub cross_heads: Option<usize>,
+    /// Key and value heads of cross-attention; as many as self-attention has if `cross_heads` is unset too, otherwise
+    /// `cross_heads`.
+    pub cross_kv_heads: Option<usize>,
+    /// Numbers in one head of cross-attention; as in self-attention if unset.
+    pub cross_head_width: Option<usize>,
     /// Width of the vector that sets the norms' gains and biases, if there is one.
     pub modulation: Option<usize>,
     /// Whether the hidden states leave through a norm.
@@ -73,12 +85,17 @@ impl Default for TransformerConfig {
             gated: false,
             rotary: None,
             learned_positions: None,
+            sinusoidal_positions: false,
             qk_norm: QueryKeyNorm::None,
             attention_scale: None,
             bias: false,
             qkv_bias: None,
+            feed_forward_bias: None,
             dropout: 0.0,
             cross_attention: None,
+            cross_heads: None,
+            cross_kv_heads: None,
+            cross_head_width: None,
             modulation: None,
             final_norm: true,
             zero_init_out: false,
@@ -130,6 +147,7 @@ impl TransformerConfig {
             1,
             WIDEST,
         )?;
+        self.validate_cross()?;
         between("modulation", self.modulation.unwrap_or(1), 1, WIDEST)?;
         between("window", self.window.unwrap_or(1), 1, usize::MAX)?;
         between(
@@ -148,6 +166,20 @@ impl TransformerConfig {
             Some(rotary) => self.validate_rotary(rotary),
             None => Ok(()),
         }
+    }
+
+    fn validate_cross(&self) -> Result<()> {
+        let heads = self.cross_attention_config();
+        between("cross-heads", heads.n_heads, 1, 1 << 16)?;
+        between("cross-head-width", heads.head_width, 1, 1 << 16)?;
+        if heads.n_kv_heads == 0 || !heads.n_heads.is_multiple_of(heads.n_kv_heads) {
+            return wrong(
+                "cross-kv-heads",
+                heads.n_kv_heads,
+                "a divisor of cross-heads",
+            );
+        }
+        Ok(())
     }
 
     fn validate_rotary(&self, rotary: &RotaryConfig) -> Result<()> {
@@ -189,13 +221,27 @@ impl TransformerConfig {
         }
     }
 
+    /// Cross-attention differs from self-attention in its heads alone.
+    pub(crate) fn cross_attention_config(&self) -> AttentionConfig {
+        let beside = self.attention_config();
+        AttentionConfig {
+            n_heads: self.cross_heads.unwrap_or(beside.n_heads),
+            n_kv_heads: self
+                .cross_kv_heads
+                .or(self.cross_heads)
+                .unwrap_or(beside.n_kv_heads),
+            head_width: self.cross_head_width.unwrap_or(beside.head_width),
+            ..beside
+        }
+    }
+
     pub(crate) fn feed_forward_config(&self) -> FeedForwardConfig {
         FeedForwardConfig {
             d_model: self.d_model,
             d_ff: self.d_ff.unwrap_or(4 * self.d_model),
             activation: self.activation,
             gated: self.gated,
-            bias: self.bias,
+            bias: self.feed_forward_bias.unwrap_or(self.bias),
             out_std: self.out_std(),
         }
     }
@@ -251,6 +297,8 @@ mod tests {
         check(|c| c.n_kv_heads = Some(3), "n-kv-heads");
         check(|c| c.dropout = f64::NAN, "dropout");
         check(|c| c.window = Some(0), "window");
+        check(|c| c.cross_heads = Some(0), "cross-heads");
+        check(|c| c.cross_kv_heads = Some(3), "cross-kv-heads");
         let rotary = RotaryConfig {
             split: Some(vec![1]),
             ..RotaryConfig::default()

@@ -6,7 +6,7 @@
 
 use burn::module::{Module, Param};
 use burn::nn::{Dropout, DropoutConfig};
-use burn::tensor::{DType, Device, FloatDType, Tensor};
+use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use ravel_core::{Backbone, Condition, LayerState, State, StepInput};
 use ravel_nn::{
     Attention, CrossAttention, FeedForward, FinalModulation, Modulation, Norm, Rotary, Rotation,
@@ -37,14 +37,14 @@ impl TransformerConfig {
 
     fn block(&self, device: &Device) -> Block {
         let norm = || self.norm_config().init(self.d_model, device);
-        let attention = self.attention_config();
+        let beside = self.cross_attention_config();
         Block {
             attention_norm: norm(),
-            attention: attention.init(device),
+            attention: self.attention_config().init(device),
             cross_norm: self.cross_attention.map(|_| norm()),
             cross: self
                 .cross_attention
-                .map(|width| attention.init_cross(width, device)),
+                .map(|width| beside.init_cross(width, device)),
             feed_forward_norm: norm(),
             feed_forward: self.feed_forward_config().init(device),
             modulation: self
@@ -96,6 +96,8 @@ pub struct Block {
 struct Pass {
     rotation: Option<Rotation>,
     sight: Sight,
+    /// Of what lies beside the sequence; unused without cross-attention.
+    beside: Sight,
     modulation: Option<Tensor<2>>,
 }
 
@@ -127,6 +129,8 @@ impl Transformer {
         let [_, n, width] = input.embedded.dims();
         assert_eq!(width, self.config.d_model, "width axis: not d_model");
         let dtype = input.embedded.dtype();
+        let device = input.embedded.device();
+        let m = condition.cross.as_ref().map_or(0, |cross| cross.dims()[1]);
         assert_eq!(
             condition.modulation.is_some(),
             self.config.modulation.is_some(),
@@ -144,14 +148,21 @@ impl Transformer {
                 state.map_or(self.config.window, |state| state.window),
                 state.and_then(|state| state.hidden.as_ref()),
                 dtype,
-                &input.embedded.device(),
+                &device,
             ),
+            beside: Sight::beside(m, condition.cross_hidden.as_ref(), dtype, &device),
             modulation: condition.modulation.clone().map(activated),
         }
     }
 
-    /// With the learned embeddings of positions `past..`, where there are any.
+    /// With the embeddings of positions `past..`, where there are any.
     fn placed(&self, x: Tensor<3>, past: usize) -> Tensor<3> {
+        if self.config.sinusoidal_positions {
+            let [_, n, width] = x.dims();
+            let dtype = x.dtype();
+            let waves = sinusoids(past..past + n, width, &x.device()).cast(dtype);
+            return x + waves.unsqueeze();
+        }
         let Some(positions) = &self.positions else {
             return x;
         };
@@ -254,7 +265,7 @@ impl Block {
         if let (Some(norm), Some(cross), Some(beside)) =
             (&self.cross_norm, &self.cross, cross_memory)
         {
-            let inner = cross.forward(norm.forward(x.clone()), beside);
+            let inner = cross.forward(norm.forward(x.clone()), beside, &pass.beside);
             x = x + self.dropout.forward(inner);
         }
 
@@ -262,6 +273,26 @@ impl Block {
         let inner = leave(self.feed_forward.forward(inner), &to_feed_forward);
         (x + self.dropout.forward(inner), memory)
     }
+}
+
+/// Waves that mark positions, `[positions, width]`: cosines, then sines; an odd width ends with zeros.
+///
+/// Every step is rounded to 32 bits, as in the reference.
+fn sinusoids(positions: std::ops::Range<usize>, width: usize, device: &Device) -> Tensor<2> {
+    let half = width / 2;
+    let slower = 10_000f64.ln() / half.saturating_sub(1).max(1) as f64;
+    let frequencies: Vec<f32> = (0..half)
+        .map(|at| (at as f32 * -slower as f32).exp())
+        .collect();
+    let mut waves = Vec::with_capacity(positions.len() * width);
+    for position in positions.clone() {
+        let angles = || frequencies.iter().map(|by| position as f32 * by);
+        waves.extend(angles().map(f32::cos));
+        waves.extend(angles().map(f32::sin));
+        waves.extend(std::iter::repeat_n(0.0, width - 2 * half));
+    }
+    let data = TensorData::new::<f32, _>(waves, [positions.len(), width]);
+    Tensor::from_data(data, device)
 }
 
 fn float_dtype(dtype: DType) -> FloatDType {

@@ -76,6 +76,31 @@ fn variants() -> Vec<(&'static str, TransformerConfig)> {
             },
         ),
         (
+            "sinusoidal, heads of its own beside",
+            TransformerConfig {
+                norm: NormKind::Layer,
+                sinusoidal_positions: true,
+                cross_attention: Some(10),
+                cross_heads: Some(2),
+                cross_kv_heads: Some(1),
+                cross_head_width: Some(8),
+                bias: true,
+                feed_forward_bias: Some(false),
+                ..tiny()
+            },
+        ),
+        (
+            "rounded rotary table",
+            TransformerConfig {
+                rotary: Some(RotaryConfig {
+                    pairs: Pairs::Interleaved,
+                    bf16_table: true,
+                    ..RotaryConfig::default()
+                }),
+                ..tiny()
+            },
+        ),
+        (
             "modulated, cosine attention",
             TransformerConfig {
                 norm: NormKind::LayerPlain,
@@ -117,6 +142,7 @@ fn case(config: &TransformerConfig, batch: usize) -> Case {
         condition: Condition {
             prefix: None,
             cross: config.cross_attention.map(cross),
+            cross_hidden: None,
             modulation: config.modulation.map(modulation),
         },
     }
@@ -157,6 +183,7 @@ impl Case {
             condition: Condition {
                 prefix: None,
                 cross: self.condition.cross.as_ref().map(of),
+                cross_hidden: None,
                 modulation: self
                     .condition
                     .modulation
@@ -288,6 +315,26 @@ fn hidden_positions_change_nothing() {
 }
 
 #[test]
+fn padding_beside_the_sequence_changes_nothing() {
+    let config = TransformerConfig {
+        cross_attention: Some(10),
+        rotary: rotary(1, Pairs::HalfSplit),
+        ..tiny()
+    };
+    let short = case(&config, 2);
+    let mut long = case(&config, 2);
+    let padding = formula([2, 3, 10], 12, 1.0, &device());
+    let cross = short.condition.cross.clone().expect("cross-attention");
+    long.condition.cross = Some(Tensor::cat(vec![cross, padding], 1));
+    let marks = [[0, 0, 0, 0, 0, 1, 1, 1]; 2];
+    let hidden = Tensor::<2, Int>::from_data(marks, &device()).bool();
+    long.condition.cross_hidden = Some(hidden);
+    let expected = short.stepped(&[1; LEN]);
+    assert_close("steps", &long.stepped(&[1; LEN]), &expected, ROUNDING);
+    assert_close("whole", &long.whole(&[1; LEN]), &expected, ROUNDING);
+}
+
+#[test]
 fn gradients_reach_every_weight() {
     let device = device().autodiff();
     for (name, config) in variants() {
@@ -306,6 +353,7 @@ fn gradients_reach_every_weight() {
         let condition = Condition {
             prefix: None,
             cross: plain.condition.cross.map(lift),
+            cross_hidden: None,
             modulation: plain.condition.modulation.map(Tensor::from_inner),
         };
         let out = model.forward(input, &condition);

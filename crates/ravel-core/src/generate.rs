@@ -13,6 +13,8 @@ pub struct Condition {
     pub prefix: Option<Tensor<3>>,
     /// Embedded positions that cross-attention reads, `[batch, m, d_cross]`.
     pub cross: Option<Tensor<3>>,
+    /// Which of those are padding that nobody may see, `[batch, m]`, if any are.
+    pub cross_hidden: Option<Tensor<2, Bool>>,
     /// One vector per row that adaptive norms read, `[batch, d_modulation]`.
     pub modulation: Option<Tensor<2>>,
 }
@@ -26,7 +28,7 @@ impl Condition {
     /// Stacks two conditions row-wise: first all rows of `self`, then all of `other` (guidance).
     ///
     /// # Panics
-    /// If one has a part that the other lacks.
+    /// If one has a part that the other lacks; padding may be marked in one alone.
     pub fn stack(self, other: Self) -> Self {
         fn join<const D: usize>(a: Option<Tensor<D>>, b: Option<Tensor<D>>) -> Option<Tensor<D>> {
             match (a, b) {
@@ -35,7 +37,18 @@ impl Condition {
                 _ => panic!("batch axis: only one of two stacked conditions has this part"),
             }
         }
+        let marked = self.cross_hidden.is_some() || other.cross_hidden.is_some();
+        let hidden = |condition: &Self| {
+            let shown = || {
+                let cross = condition.cross.as_ref();
+                let [batch, m, _] = cross.expect("padding belongs to positions").dims();
+                let device = cross.expect("padding belongs to positions").device();
+                Tensor::<2, Int>::zeros([batch, m], &device).bool()
+            };
+            condition.cross_hidden.clone().unwrap_or_else(shown)
+        };
         Self {
+            cross_hidden: marked.then(|| Tensor::cat(vec![hidden(&self), hidden(&other)], 0)),
             prefix: join(self.prefix, other.prefix),
             cross: join(self.cross, other.cross),
             modulation: join(self.modulation, other.modulation),
@@ -230,6 +243,13 @@ pub trait Sampler {
     /// Takes note of codes that are given rather than picked, before the first pick. Only samplers that
     /// remember what was chosen care.
     fn given(&mut self, _prompt: &Codes) {}
+
+    /// Takes note of ids of a unit's next codebook that follow from what was picked, or from the arrangement,
+    /// and stand in for a pick. Only samplers that remember or count picks care.
+    ///
+    /// # Shapes
+    /// - `ids`: `[batch, n]`
+    fn settled(&mut self, _ids: &Tensor<2, Int>, _unit: &Unit) {}
 }
 
 /// A backbone with the head that reads it and, for next-scale heads, the tokenizer's pyramid.

@@ -87,6 +87,7 @@ impl PrefixEmbedding {
         Condition {
             prefix: (!self.config.modulation_only).then(|| self.embedded(ids.clone())),
             cross: None,
+            cross_hidden: None,
             modulation: pooled.then(|| self.pooled(ids)),
         }
     }

@@ -150,10 +150,7 @@ impl Sight {
         dtype: burn::tensor::DType,
         device: &Device,
     ) -> Self {
-        let far = match dtype {
-            burn::tensor::DType::F16 => HIDDEN_HALF,
-            _ => HIDDEN,
-        };
+        let far = far(dtype);
         let total = past + n;
         let seen = window.map_or(0, |window| (past + 1).saturating_sub(window))..total;
         let shown = visible(&attend.blocks(n), past, window, seen.clone());
@@ -170,13 +167,29 @@ impl Sight {
         Self { past, seen, mask }
     }
 
-    /// Everything sees everything: `m` positions beside the sequence.
-    pub fn whole(m: usize) -> Self {
+    /// The sight of `m` positions beside the sequence: all see all of them but the hidden ones.
+    ///
+    /// - `hidden`: `[batch, m]`
+    pub fn beside(
+        m: usize,
+        hidden: Option<&Tensor<2, Bool>>,
+        dtype: burn::tensor::DType,
+        device: &Device,
+    ) -> Self {
+        let mask = hidden.map(|hidden| hidden_scores(hidden, 0..m, far(dtype), device, dtype));
         Self {
             past: 0,
             seen: 0..m,
-            mask: None,
+            mask,
         }
+    }
+}
+
+/// What hides a position in this precision.
+fn far(dtype: burn::tensor::DType) -> f32 {
+    match dtype {
+        burn::tensor::DType::F16 => HIDDEN_HALF,
+        _ => HIDDEN,
     }
 }
 
@@ -380,20 +393,21 @@ impl CrossAttention {
         }
     }
 
+    /// Attention to `memory`, of which `sight` ([`Sight::beside`]) may hide a part.
+    ///
     /// # Shapes
     /// - `x`: `[batch, n, d_model]`
     /// - returns: like `x`
-    pub fn forward(&self, x: Tensor<3>, memory: &LayerState) -> Tensor<3> {
+    pub fn forward(&self, x: Tensor<3>, memory: &LayerState, sight: &Sight) -> Tensor<3> {
         let [batch, n, _] = x.dims();
         let q = self
             .q
             .forward(x)
             .reshape([batch, n, self.shape.n_heads, self.shape.head_width])
             .swap_dims(1, 2);
-        let sight = Sight::whole(memory.keys.dims()[2]);
         let (k, v) = (memory.keys.clone(), memory.values.clone());
         self.out
-            .forward(weighted(q * self.shape.scale, k, v, &sight))
+            .forward(weighted(q * self.shape.scale, k, v, sight))
     }
 }
 

@@ -50,6 +50,8 @@ pub struct RotaryConfig {
     pub mute_negative: bool,
     /// LLaMA 3.1's stretch.
     pub scaling: Option<Llama3Scaling>,
+    /// Whether sines and cosines are rounded to bfloat16, as the tables of some published models are (Fish-Speech).
+    pub bf16_table: bool,
 }
 
 impl Default for RotaryConfig {
@@ -61,6 +63,7 @@ impl Default for RotaryConfig {
             split: None,
             mute_negative: false,
             scaling: None,
+            bf16_table: false,
         }
     }
 }
@@ -98,7 +101,7 @@ impl RotaryConfig {
         let mut pair = 0;
         for (axis, share) in shares.into_iter().enumerate() {
             for at in 0..share {
-                let frequency = self.base.powf(-(at as f64) / share as f64);
+                let frequency = self.frequency(at, share);
                 let stretched = self.scaling.map_or(frequency, |by| by.apply(frequency));
                 frequencies[axis * pairs + pair] = stretched as f32;
                 pair += 1;
@@ -109,7 +112,18 @@ impl RotaryConfig {
             axes: self.axes,
             pairs: self.pairs,
             mute_negative: self.mute_negative,
+            bf16_table: self.bf16_table,
         }
+    }
+
+    /// Of pair `at` out of `share`. Where the table is rounded, every step is rounded to 32 bits first, as in the reference:
+    /// otherwise a number near the middle of two bfloat16 values could fall to the other side.
+    fn frequency(&self, at: usize, share: usize) -> f64 {
+        if !self.bf16_table {
+            return self.base.powf(-(at as f64) / share as f64);
+        }
+        let exponent = f64::from(at as f32 / share as f32);
+        f64::from(1.0 / self.base.powf(exponent) as f32)
     }
 }
 
@@ -136,6 +150,7 @@ pub struct Rotary {
     axes: usize,
     pairs: Pairs,
     mute_negative: bool,
+    bf16_table: bool,
 }
 
 impl Rotary {
@@ -160,6 +175,10 @@ impl Rotary {
             .sum_dim(1)
             .squeeze_dim(1);
         let (mut cos, mut sin) = (angles.clone().cos(), angles.sin());
+        if self.bf16_table {
+            let rounded = |x: Tensor<2>| x.cast(FloatDType::BF16).cast(FloatDType::F32);
+            (cos, sin) = (rounded(cos), rounded(sin));
+        }
         if self.mute_negative {
             let kept = at.narrow(1, 0, 1).greater_equal_elem(0.0).float();
             cos = cos * kept.clone();
