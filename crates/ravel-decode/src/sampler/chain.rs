@@ -129,6 +129,22 @@ impl Sampler for Chain {
         Ok(Tensor::from_data(data, &device))
     }
 
+    fn settled(&mut self, ids: &Tensor<2, Int>, unit: &Unit) {
+        let depth = self.depth(unit);
+        if self.filters.is_empty() {
+            return;
+        }
+        let [batch, len] = ids.dims();
+        let ids: Vec<u32> = ids
+            .to_data()
+            .convert::<u32>()
+            .try_into_vec()
+            .expect("ids were converted to u32");
+        for (row, ids) in ids.chunks_exact(len.max(1)).enumerate().take(batch) {
+            self.remember(depth, row, ids);
+        }
+    }
+
     fn given(&mut self, prompt: &Codes) {
         if prompt.filled() == 0 {
             return;

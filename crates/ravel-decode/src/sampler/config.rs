@@ -5,7 +5,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::chain::{Chain, Choice};
-use super::filter::{Filter, MinP, RepetitionPenalty, Temperature, TopK, TopP, Typical};
+use super::delayed_end::{DelayedEnd, Ending};
+use super::filter::{
+    EndIfLargest, Filter, MinP, RecentPenalty, RepetitionPenalty, Temperature, TopK, TopP,
+    TopPWithin, Typical,
+};
 use super::guided::{Guidance, Guided};
 
 /// The smallest temperature and probability mass that are taken.
@@ -32,8 +36,20 @@ pub struct SamplerConfig {
     /// Makes ids that occurred less likely; above 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repetition_penalty: Option<f64>,
+    /// How many of the latest ids that penalty looks at, id 0 among them until there are as many (Fish-Speech); all if unset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repetition_window: Option<usize>,
+    /// Keeps the most probable ids that together stay within this mass, before the temperature (Fish-Speech); zero keeps one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top_p_within: Option<f64>,
     /// Strength of classifier-free guidance; zero switches it off.
     pub guidance: Guidance,
+    /// With guidance, chooses by the conditioned scores alone among so many ids whose guided scores are largest (Dia).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guidance_top_k: Option<usize>,
+    /// How several codebooks end, where they do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ending: Option<Ending>,
 }
 
 impl Default for SamplerConfig {
@@ -45,7 +61,11 @@ impl Default for SamplerConfig {
             min_p: None,
             typical: None,
             repetition_penalty: None,
+            repetition_window: None,
+            top_p_within: None,
             guidance: Guidance::default(),
+            guidance_top_k: None,
+            ending: None,
         }
     }
 }
@@ -64,6 +84,11 @@ impl SamplerConfig {
         check("min-p", self.min_p, 0.0..=1.0)?;
         check("typical", self.typical, LEAST..=1.0)?;
         check("repetition-penalty", self.repetition_penalty, 0.01..=100.0)?;
+        let window = self.repetition_window.map(|window| window as f64);
+        check("repetition-window", window, 1.0..=1e9)?;
+        check("top-p-within", self.top_p_within, 0.0..=1.0)?;
+        let top_k = self.guidance_top_k.map(|k| k as f64);
+        check("guidance-top-k", top_k, 1.0..=1e9)?;
         let (from, to) = (self.guidance.at(0, 2), self.guidance.at(1, 2));
         check("guidance", Some(from), -100.0..=100.0)?;
         check("guidance", Some(to), -100.0..=100.0)
@@ -80,8 +105,12 @@ impl SamplerConfig {
     /// the batch. `units` is the number of units of a whole generation.
     pub fn build(&self, seed: Seed, rows: &[u64], units: usize) -> Box<dyn Sampler> {
         let mut filters: Vec<Box<dyn Filter>> = Vec::new();
-        if let Some(penalty) = self.repetition_penalty {
-            filters.push(Box::new(RepetitionPenalty(penalty)));
+        match (self.repetition_penalty, self.repetition_window) {
+            (Some(penalty), Some(window)) => {
+                filters.push(Box::new(RecentPenalty { penalty, window }));
+            }
+            (Some(penalty), None) => filters.push(Box::new(RepetitionPenalty(penalty))),
+            (None, _) => {}
         }
         // Of the rest only `typical` may remove the largest score.
         let choice = if self.temperature == 0.0 {
@@ -94,17 +123,32 @@ impl SamplerConfig {
             filters.push(Box::new(Typical(mass)));
         }
         let chain = Chain::new(filters, choice);
+        match &self.ending {
+            Some(ending) => self.guided(DelayedEnd::new(ending.clone(), chain), units),
+            None => self.guided(chain, units),
+        }
+    }
+
+    fn guided(&self, inner: impl Sampler + 'static, units: usize) -> Box<dyn Sampler> {
         if !self.is_guided() {
-            return Box::new(chain);
+            return Box::new(inner);
         }
         Box::new(Guided {
             guidance: self.guidance,
+            top_k: self.guidance_top_k,
             units,
-            inner: chain,
+            inner,
         })
     }
 
     fn push_cuts(&self, filters: &mut Vec<Box<dyn Filter>>) {
+        if let Some(mass) = self.top_p_within {
+            filters.push(Box::new(TopPWithin(mass)));
+        }
+        if let Some(ending) = &self.ending {
+            let end = ending.end as u32;
+            filters.push(Box::new(EndIfLargest { end }));
+        }
         if self.temperature != 1.0 {
             filters.push(Box::new(Temperature(self.temperature)));
         }

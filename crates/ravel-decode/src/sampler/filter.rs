@@ -116,6 +116,28 @@ impl Filter for TopP {
     }
 }
 
+/// Keeps the most probable ids whose probabilities together stay within this mass; the most probable one stays in any case.
+/// [`TopP`] also keeps the id that crosses the mass (Fish-Speech's rule, applied before the temperature there).
+#[derive(Debug, Clone, Copy)]
+pub struct TopPWithin(pub f64);
+
+impl Filter for TopPWithin {
+    fn apply(&self, scores: &mut [f32], _history: &[u32]) {
+        let shares = probabilities(scores);
+        let mut order = ascending(scores.iter().copied());
+        let Some(best) = order.pop() else {
+            return;
+        };
+        let mut mass = shares[best];
+        for id in order.into_iter().rev() {
+            mass += shares[id];
+            if mass > self.0 {
+                scores[id] = OUT;
+            }
+        }
+    }
+}
+
 /// Keeps ids at least `p` times as probable as the most probable one.
 #[derive(Debug, Clone, Copy)]
 pub struct MinP(pub f64);
@@ -204,6 +226,44 @@ impl Filter for RepetitionPenalty {
                 *score *= self.0 as f32;
             } else {
                 *score /= self.0 as f32;
+            }
+        }
+    }
+}
+
+/// As [`RepetitionPenalty`] for the latest ids only. While fewer than `window` were chosen, id 0 counts as chosen: Fish-Speech
+/// begins with a window of zeros.
+#[derive(Debug, Clone, Copy)]
+pub struct RecentPenalty {
+    /// As [`RepetitionPenalty`]'s.
+    pub penalty: f64,
+    /// How many ids are remembered.
+    pub window: usize,
+}
+
+impl Filter for RecentPenalty {
+    fn apply(&self, scores: &mut [f32], history: &[u32]) {
+        let recent = &history[history.len().saturating_sub(self.window)..];
+        let empty = (recent.len() < self.window).then_some(0);
+        let recent: Vec<u32> = recent.iter().copied().chain(empty).collect();
+        RepetitionPenalty(self.penalty).apply(scores, &recent);
+    }
+}
+
+/// Lets the id that ends a sequence be chosen exactly when its score is the largest, so that chance neither ends nor prolongs
+/// (Dia).
+#[derive(Debug, Clone, Copy)]
+pub struct EndIfLargest {
+    /// The id that ends.
+    pub end: u32,
+}
+
+impl Filter for EndIfLargest {
+    fn apply(&self, scores: &mut [f32], _history: &[u32]) {
+        let ends = super::chain::greedy_choice(scores) == self.end;
+        for (id, score) in scores.iter_mut().enumerate() {
+            if (id as u32 == self.end) != ends {
+                *score = OUT;
             }
         }
     }

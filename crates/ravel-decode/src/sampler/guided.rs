@@ -94,10 +94,20 @@ impl<'de> Visitor<'de> for GuidanceVisitor {
     }
 }
 
+/// `scores` of the ids with the `k` largest `guided` scores, minus infinity elsewhere.
+fn among_best(scores: Tensor<3>, guided: Tensor<3>, k: usize) -> Tensor<3> {
+    let [_, _, ids] = guided.dims();
+    let least = guided.clone().topk(k.min(ids), 2).min_dim(2);
+    scores.mask_fill(guided.lower(least), f32::NEG_INFINITY)
+}
+
 /// Guidance around another sampler. It takes twice the rows, conditioned half first, and answers for both halves alike.
 pub struct Guided<S> {
     /// How strong.
     pub guidance: Guidance,
+    /// If set, guidance only says which ids may be chosen: so many with the largest guided scores, whose conditioned scores are
+    /// handed on (Dia).
+    pub top_k: Option<usize>,
     /// Units in all.
     pub units: usize,
     /// What chooses.
@@ -117,10 +127,22 @@ impl<S: Sampler> Sampler for Guided<S> {
         let unconditioned = logits.narrow(0, rows / 2, rows / 2);
         let guided = match self.guidance.at(unit.index, self.units) {
             0.0 => conditioned,
-            strength => conditioned.clone() + (conditioned - unconditioned) * strength,
+            strength => {
+                let guided = conditioned.clone() + (conditioned.clone() - unconditioned) * strength;
+                match self.top_k {
+                    Some(k) => among_best(conditioned, guided, k),
+                    None => guided,
+                }
+            }
         };
         let ids = self.inner.pick(guided, unit)?;
         Ok(Tensor::cat(vec![ids.clone(), ids], 0))
+    }
+
+    fn settled(&mut self, ids: &Tensor<2, Int>, unit: &Unit) {
+        let [rows, _] = ids.dims();
+        self.inner
+            .settled(&ids.clone().narrow(0, 0, rows / 2), unit);
     }
 
     fn given(&mut self, prompt: &Codes) {

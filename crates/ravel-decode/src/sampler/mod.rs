@@ -5,13 +5,16 @@
 
 mod chain;
 mod config;
+mod delayed_end;
 mod filter;
 mod guided;
 
 pub use chain::{Chain, Choice, greedy_choice, gumbel_choice, inverse_cdf_choice};
 pub use config::SamplerConfig;
+pub use delayed_end::{DelayedEnd, Ending, all_ended};
 pub use filter::{
-    EpsilonCutoff, EtaCutoff, Filter, MinLength, MinP, NoRepeat, RepetitionPenalty, SequenceBias,
-    Temperature, TopK, TopP, Typical, probabilities, weights,
+    EndIfLargest, EpsilonCutoff, EtaCutoff, Filter, MinLength, MinP, NoRepeat, RecentPenalty,
+    RepetitionPenalty, SequenceBias, Temperature, TopK, TopP, TopPWithin, Typical, probabilities,
+    weights,
 };
 pub use guided::{Guidance, Guided};

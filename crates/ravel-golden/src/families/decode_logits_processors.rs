@@ -133,6 +133,7 @@ fn guidance(case: &Case, report: &mut CaseReport<'_>) -> Result<(), GoldenError>
     let scale = numbers_of(words).first().copied();
     let scale = scale.ok_or_else(|| case.input(format!("`out_cfg3`: no scale in `{words}`")))?;
     let mut guided = Guided {
+        top_k: None,
         guidance: Guidance::Constant(scale - 1.0),
         units: 1,
         inner: Recorder(None),
