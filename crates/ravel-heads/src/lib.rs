@@ -1,15 +1,24 @@
 //! Heads: what is predicted, in which order, and how a hidden state becomes ids.
 //!
-//! [`NextToken`] predicts one code after the other, [`NextScale`] one scale after the other.
+//! [`NextToken`] predicts one code after the other, [`NextTokens`] one position of several codes after the other (with a depth
+//! transformer: [`Deep`]), [`NextScale`] one scale after the other.
 //! [`PrefixEmbedding`] turns a text's ids into what stands in front of them.
 
+mod arrangement;
 mod config;
+mod deep;
 mod next_scale;
 mod next_token;
+mod next_tokens;
 mod place;
 mod prefix;
 
+pub use arrangement::Arrangement;
 pub use config::{HeadConfig, StartKind};
+pub use deep::{Deep, DepthConfig, DepthHead, DepthProjection, FirstCode};
 pub use next_scale::{NextScale, NextScaleConfig};
 pub use next_token::{NextToken, NextTokenConfig};
+pub use next_tokens::{
+    CodeTables, NextTokens, NextTokensConfig, Opening, Predicts, TokenRowConfig,
+};
 pub use prefix::{PrefixConfig, PrefixEmbedding};

@@ -1,0 +1,597 @@
+//! One position after the other, with several codebooks at each.
+//!
+//! As [`crate::NextToken`], for tokenizers that give a frame of `depth` codes: a position is the sum of its codes' embeddings
+//! and predicts all codes of the next one, each through a projection of its own (MusicGen, Copet et al. 2023, section 2.1), or
+//! only the first of them and leaves the others to a depth transformer ([`crate::Deep`]). How frames lie along the
+//! sequence is an [`Arrangement`].
+//!
+//! In front of the codes a row of tokens may stand (Fish-Speech, Liao et al. 2024, section 3.1): text where nothing is
+//! spoken, and otherwise a token that says "semantic" with the codes beside it.
+
+use std::ops::Range;
+
+use burn::module::{Module, Param};
+use burn::nn::Linear;
+use burn::tensor::{Device, Int, Tensor, module::embedding};
+use ravel_core::{
+    Attend, Codes, Condition, Error, Head, Layout, Pyramid, Result, Sampler, StepInput, Unit,
+};
+use ravel_nn::{Norm, NormConfig, NormKind, init};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::Arrangement;
+use crate::config::positive;
+use crate::place::Places;
+
+/// What fixes a next-token head with several codebooks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct NextTokensConfig {
+    /// Codebooks of a frame; a row of tokens does not count.
+    pub depth: usize,
+    /// Ids of each codebook that can be read, special ones included.
+    pub codebook_size: usize,
+    /// Ids of each codebook that have a score, the first ones; all if unset.
+    pub scored_ids: Option<usize>,
+    /// The id that ends a signal, if there is one: the first codebook alone may choose it, and none chooses a higher one.
+    pub end: Option<usize>,
+    /// The row of tokens in front of the codes, if there is one.
+    pub tokens: Option<TokenRowConfig>,
+    /// How the codes' embeddings are kept.
+    pub tables: CodeTables,
+    /// How frames lie along the sequence.
+    pub arrangement: Arrangement,
+    /// What predicts the first position.
+    pub opening: Opening,
+    /// What a hidden state predicts.
+    pub predicts: Predicts,
+    /// Whether the scores of all codebooks come from one projection, codebook after codebook, rather than one each.
+    pub joined_out: bool,
+    /// Whether the projections to scores add a bias.
+    pub bias: bool,
+    /// A norm in front of the projections to scores, which a depth transformer does not see.
+    pub norm: Option<NormKind>,
+    /// Added to that norm's mean square.
+    pub norm_eps: f64,
+    /// Whether a prefix position sees only itself and earlier ones, rather than the whole prefix.
+    pub causal_prefix: bool,
+}
+
+impl Default for NextTokensConfig {
+    fn default() -> Self {
+        Self {
+            depth: 8,
+            codebook_size: 1024,
+            scored_ids: None,
+            end: None,
+            tokens: None,
+            tables: CodeTables::Joined,
+            arrangement: Arrangement::default(),
+            opening: Opening::default(),
+            predicts: Predicts::All,
+            joined_out: false,
+            bias: false,
+            norm: None,
+            norm_eps: 1e-5,
+            causal_prefix: true,
+        }
+    }
+}
+
+/// A row of tokens in front of the codes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct TokenRowConfig {
+    /// Tokens, special ones included.
+    pub vocabulary_size: usize,
+    /// The first token that codes stand beside.
+    pub semantic_begin: usize,
+    /// How many such tokens follow one another.
+    pub semantic_len: usize,
+    /// Whether the table of tokens is also the projection to their scores.
+    #[serde(default)]
+    pub tie: bool,
+}
+
+/// How the embeddings of several codebooks are kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum CodeTables {
+    /// One table, codebook after codebook.
+    #[default]
+    Joined,
+    /// A table for each codebook.
+    Separate,
+    /// The joined table, of which every codebook reads the first part (Fish-Speech without `share_codebook_embeddings`).
+    Overlaid,
+}
+
+/// What predicts the first position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Opening {
+    /// A learned vector, after the whole prefix.
+    Learned {}, // The braces make serde refuse unknown keys, which it lets pass in a bare variant.
+    /// The prefix's last position.
+    Prefix {},
+    /// A position whose codes are all `id`, after the whole prefix (MusicGen, Dia).
+    Ids {
+        /// The id.
+        id: usize,
+    },
+}
+
+impl Default for Opening {
+    fn default() -> Self {
+        Self::Learned {}
+    }
+}
+
+/// What a hidden state of the backbone predicts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Predicts {
+    /// All codes of a position.
+    #[default]
+    All,
+    /// The token, or the first code; the others are left to a depth transformer.
+    First,
+}
+
+impl NextTokensConfig {
+    /// Checks that a head can be built.
+    ///
+    /// # Errors
+    /// [`Error::Config`] names the first field that does not fit.
+    pub fn validate(&self) -> Result<()> {
+        positive("depth", self.depth)?;
+        positive("codebook-size", self.codebook_size)?;
+        positive(
+            "depth times codebook-size",
+            self.depth.saturating_mul(self.codebook_size),
+        )?;
+        self.arrangement.validate(self.depth, self.codebook_size)?;
+        let wrong = |field: &str, found: String, expected: String| {
+            Err(Error::Config {
+                field: field.into(),
+                found,
+                expected,
+            })
+        };
+        let below = format!("1 to {}", self.codebook_size);
+        for (field, found) in [("scored-ids", self.scored_ids), ("end", self.end)] {
+            if found.is_some_and(|found| !(1..=self.codebook_size).contains(&found)) {
+                return wrong(field, found.unwrap_or(0).to_string(), below);
+            }
+        }
+        if let Opening::Ids { id } = self.opening
+            && id >= self.codebook_size
+        {
+            let expected = format!("an id below {}", self.codebook_size);
+            return wrong("opening.id", id.to_string(), expected);
+        }
+        let parallel = self.arrangement == Arrangement::Parallel {};
+        if self.predicts == Predicts::First && !parallel {
+            let found = format!("{:?} beside predicts = first", self.arrangement);
+            return wrong("arrangement", found, "parallel".into());
+        }
+        let Some(tokens) = &self.tokens else {
+            return Ok(());
+        };
+        positive("tokens.vocabulary-size", tokens.vocabulary_size)?;
+        if self.predicts == Predicts::All {
+            let found = "present beside predicts = all".into();
+            return wrong("tokens", found, "predicts = first".into());
+        }
+        if matches!(self.opening, Opening::Ids { .. }) {
+            let found = "ids beside a row of tokens".into();
+            return wrong("opening", found, "learned or prefix".into());
+        }
+        Ok(())
+    }
+
+    /// Rows of the codes that this head reads and predicts.
+    pub fn rows(&self) -> usize {
+        self.arrangement.rows(self.depth) + usize::from(self.tokens.is_some())
+    }
+
+    /// A fresh head for a backbone of `d_model` with `axes` rotary coordinates; `layout` is that of the positions
+    /// ([`Arrangement::layout`]).
+    ///
+    /// # Panics
+    /// If [`NextTokensConfig::validate`] would report an error, or the layout has fewer than `axes` axes.
+    pub fn init(
+        &self,
+        d_model: usize,
+        axes: usize,
+        layout: &Layout,
+        device: &Device,
+    ) -> NextTokens {
+        self.validate().expect("a configuration that was checked");
+        let table = |rows| init::normal([rows, d_model], init::STD, device);
+        let codebooks = match self.tables {
+            CodeTables::Separate => (0..self.depth).map(|_| table(self.codebook_size)).collect(),
+            _ => vec![table(self.depth * self.codebook_size)],
+        };
+        let out = |ids| init::linear(d_model, ids, self.bias, init::STD, device);
+        let norm = |kind| {
+            let eps = self.norm_eps;
+            NormConfig { kind, eps }.init(d_model, device)
+        };
+        NextTokens {
+            tokens: self.tokens.as_ref().map(|row| table(row.vocabulary_size)),
+            codebooks,
+            start: matches!(self.opening, Opening::Learned {})
+                .then(|| init::normal([d_model], init::STD, device)),
+            norm: self.norm.map(norm),
+            out: self.projections().into_iter().map(out).collect(),
+            config: self.clone(),
+            layout: layout.clone(),
+            places: Places::new(layout, axes),
+        }
+    }
+
+    /// How many ids of a codebook have a score.
+    fn scored_ids(&self) -> usize {
+        self.scored_ids.unwrap_or(self.codebook_size)
+    }
+
+    /// Widths of the projections to scores.
+    fn projections(&self) -> Vec<usize> {
+        match (&self.tokens, self.predicts) {
+            (Some(row), _) if row.tie => Vec::new(),
+            (Some(row), _) => vec![row.vocabulary_size],
+            (None, Predicts::First) => vec![self.scored_ids()],
+            (None, Predicts::All) if self.joined_out => vec![self.depth * self.scored_ids()],
+            (None, Predicts::All) => vec![self.scored_ids(); self.depth],
+        }
+    }
+}
+
+/// Predicts one position after the other, several codes each.
+#[derive(Module, Debug)]
+pub struct NextTokens {
+    /// `[vocabulary_size, d_model]`, where there is a row of tokens.
+    pub tokens: Option<Param<Tensor<2>>>,
+    /// `[depth codebook_size, d_model]`, or `[codebook_size, d_model]` for each codebook.
+    pub codebooks: Vec<Param<Tensor<2>>>,
+    /// `[d_model]`, where the opening is learned.
+    pub start: Option<Param<Tensor<1>>>,
+    /// In front of the projections to scores.
+    pub norm: Option<Norm>,
+    /// `[d_model, ids]` for each codebook, all in one, or for the first alone; none where tokens are tied.
+    pub out: Vec<Linear>,
+    #[module(skip)]
+    config: NextTokensConfig,
+    #[module(skip)]
+    layout: Layout,
+    #[module(skip)]
+    places: Places,
+}
+
+impl NextTokens {
+    /// What it was built from.
+    pub fn config(&self) -> &NextTokensConfig {
+        &self.config
+    }
+
+    /// How the positions are arranged.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// This head, reading its one table in another way.
+    ///
+    /// # Panics
+    /// If either way has separate tables.
+    pub fn with_tables(mut self, tables: CodeTables) -> Self {
+        let one = |tables| tables != CodeTables::Separate;
+        assert!(
+            one(tables) && one(self.config.tables),
+            "separate tables cannot be read as one"
+        );
+        self.config.tables = tables;
+        self
+    }
+
+    /// Positions as the backbone is fed them; also what a prompt's condition has as its prefix.
+    ///
+    /// # Shapes
+    /// - `ids`: `[batch, rows, n]`, of positions that begin at `first`
+    /// - returns: `[batch, n, d_model]`
+    ///
+    /// # Panics
+    /// If the number of rows is another one.
+    pub fn embedded(&self, ids: Tensor<3, Int>, first: usize) -> Tensor<3> {
+        let [_, rows, n] = ids.dims();
+        assert_eq!(rows, self.config.rows(), "depth axis: not the head's rows");
+        let row = |at: usize| ids.clone().narrow(1, at, 1).squeeze_dim::<2>(1);
+        if self.config.arrangement == (Arrangement::Flattened {}) {
+            return self.flat(row(0), first);
+        }
+        let Some(tokens) = &self.tokens else {
+            return self.summed(&ids);
+        };
+        let codes = self.summed(&ids.clone().narrow(1, 1, rows - 1));
+        let said = self.is_semantic(row(0)).reshape([-1, n as i32, 1]);
+        embedding(tokens.val(), row(0)) + codes * said
+    }
+
+    /// The teacher-forced pass over whole layouts: what all the steps together are fed.
+    ///
+    /// Hidden position `lead - 1 + i` predicts position `i`; [`NextTokens::logits_of`] picks them out.
+    ///
+    /// # Shapes
+    /// - `ids`: `[batch, rows, layout.len()]`
+    /// - `StepInput::embedded`: `[batch, lead - 1 + layout.len(), d_model]`
+    ///
+    /// # Panics
+    /// If the number of positions differs from the layout's, or a prefix is needed and absent.
+    pub fn inputs(&self, ids: Tensor<3, Int>, condition: &Condition) -> StepInput {
+        let n = ids.dims()[2];
+        assert_eq!(n, self.layout.len(), "position axis: not a whole layout");
+        let device = ids.device();
+        let lead = self.lead(condition);
+        let mut parts: Vec<_> = self.prefix_before(condition).into_iter().collect();
+        parts.push(self.fed(&ids, 0..n, condition));
+        let mut runs = self.prefix_runs(lead - 1);
+        runs.extend(std::iter::repeat_n(1, n));
+        StepInput {
+            embedded: Tensor::cat(parts, 1),
+            coords: self.places.coords(lead, 0..lead, 0..n - 1, &device),
+            attend: Attend::Blocks(runs),
+        }
+    }
+
+    /// Scores from the hidden states of [`NextTokens::inputs`].
+    ///
+    /// # Shapes
+    /// - `hidden`: `[batch, lead - 1 + layout.len(), d_model]`
+    /// - returns: as [`NextTokens::logits`], for `n = layout.len()`
+    pub fn logits_of(&self, hidden: Tensor<3>) -> Tensor<4> {
+        let total = hidden.dims()[1];
+        let n = self.layout.len();
+        self.logits(hidden.narrow(1, total - n, n))
+    }
+
+    /// Scores of every codebook, or of the token or first code alone. In a flattened arrangement those of the
+    /// position's codebook are meant; [`Head::choose`] takes them.
+    ///
+    /// # Shapes
+    /// - `hidden`: `[batch, n, d_model]`
+    /// - returns: `[batch, codebooks, n, ids]`
+    pub fn logits(&self, hidden: Tensor<3>) -> Tensor<4> {
+        let [batch, n, _] = hidden.dims();
+        let hidden = match &self.norm {
+            Some(norm) => norm.forward(hidden),
+            None => hidden,
+        };
+        if self.out.is_empty() {
+            let tokens = self.tokens.as_ref().expect("tied scores have tokens");
+            let table = tokens.val().transpose();
+            return burn::tensor::module::linear(hidden, table, None).unsqueeze_dim(1);
+        }
+        if self.config.joined_out && self.config.predicts == Predicts::All {
+            let (depth, ids) = (self.config.depth, self.config.scored_ids());
+            let all = self.out[0].forward(hidden);
+            return all.reshape([batch, n, depth, ids]).swap_dims(1, 2);
+        }
+        let each = self.out.iter().map(|out| out.forward(hidden.clone()));
+        Tensor::stack(each.collect(), 1)
+    }
+
+    /// The sum of the codes' embeddings.
+    fn summed(&self, ids: &Tensor<3, Int>) -> Tensor<3> {
+        let codes = (0..self.config.depth).map(|codebook| {
+            let row = ids.clone().narrow(1, codebook, 1).squeeze_dim(1);
+            self.of_codebook(codebook, row)
+        });
+        codes
+            .reduce(|sum, code| sum + code)
+            .expect("at least one codebook")
+    }
+
+    fn of_codebook(&self, codebook: usize, ids: Tensor<2, Int>) -> Tensor<3> {
+        match self.config.tables {
+            CodeTables::Separate => embedding(self.codebooks[codebook].val(), ids),
+            CodeTables::Overlaid => embedding(self.codebooks[0].val(), ids),
+            CodeTables::Joined => {
+                let offset = (codebook * self.config.codebook_size) as i64;
+                embedding(self.codebooks[0].val(), ids + offset)
+            }
+        }
+    }
+
+    /// Flattened codes that begin at position `first`.
+    fn flat(&self, ids: Tensor<2, Int>, first: usize) -> Tensor<3> {
+        let codes = (0..ids.dims()[1]).map(|at| {
+            let codebook = (first + at) % self.config.depth;
+            self.of_codebook(codebook, ids.clone().narrow(1, at, 1))
+        });
+        Tensor::cat(codes.collect(), 1)
+    }
+
+    /// One where codes stand beside a token, zero elsewhere.
+    fn is_semantic(&self, tokens: Tensor<2, Int>) -> Tensor<2> {
+        let row = self.config.tokens.as_ref().expect("a row of tokens");
+        let begin = row.semantic_begin as i64;
+        let end = begin + row.semantic_len as i64;
+        let from = tokens.clone().greater_equal_elem(begin).float();
+        let dtype = self.codebooks[0].val().dtype();
+        (from * tokens.lower_elem(end).float()).cast(dtype)
+    }
+
+    /// Positions up to and with the one that predicts position 0.
+    fn lead(&self, condition: &Condition) -> usize {
+        let prefix = condition.prefix_len();
+        if self.config.opening != (Opening::Prefix {}) {
+            return prefix + 1;
+        }
+        assert!(
+            prefix > 0,
+            "the prefix's last position starts, there is no prefix"
+        );
+        prefix
+    }
+
+    /// The prefix without the position that predicts position 0.
+    fn prefix_before(&self, condition: &Condition) -> Option<Tensor<3>> {
+        let before = self.lead(condition) - 1;
+        let prefix = condition.prefix.as_ref()?;
+        (before > 0).then(|| prefix.clone().narrow(1, 0, before))
+    }
+
+    fn prefix_runs(&self, before: usize) -> Vec<usize> {
+        match before {
+            0 => Vec::new(),
+            _ if self.config.causal_prefix => vec![1; before],
+            _ => vec![before],
+        }
+    }
+
+    /// What predicts position 0, `[batch, 1, d_model]`.
+    fn opened(&self, batch: usize, condition: &Condition) -> Tensor<3> {
+        match self.config.opening {
+            Opening::Prefix {} => {
+                let last = self.lead(condition) - 1;
+                let prefix = condition.prefix.clone().expect("lead() saw a prefix");
+                prefix.narrow(1, last, 1)
+            }
+            Opening::Learned {} => {
+                let start = self.start.as_ref().expect("a learned opening").val();
+                let width = start.dims()[0];
+                start.reshape([1, 1, width]).expand([batch, 1, width])
+            }
+            Opening::Ids { id } => {
+                let device = self.codebooks[0].val().device();
+                let rows = self.config.rows();
+                self.embedded(Tensor::full([batch, rows, 1], id as i64, &device), 0)
+            }
+        }
+    }
+
+    /// What predicts the positions in `span`.
+    fn fed(&self, ids: &Tensor<3, Int>, span: Range<usize>, condition: &Condition) -> Tensor<3> {
+        let [batch, rows, _] = ids.dims();
+        let mut parts = Vec::with_capacity(2);
+        if span.start == 0 {
+            parts.push(self.opened(batch, condition));
+        }
+        let held = span.start.saturating_sub(1)..span.end - 1;
+        if !held.is_empty() {
+            let known = ids.clone().slice([0..batch, 0..rows, held.clone()]);
+            parts.push(self.embedded(known, held.start));
+        }
+        Tensor::cat(parts, 1)
+    }
+
+    /// Scores of one codebook with those of ids that it may not choose taken out.
+    fn choosable(&self, scores: Tensor<3>, codebook: usize) -> Tensor<3> {
+        let [batch, n, ids] = scores.dims();
+        let Some(end) = self.config.end else {
+            return scores;
+        };
+        let allowed = (end + usize::from(codebook == 0)).min(ids);
+        if allowed == ids {
+            return scores;
+        }
+        let place = [0..batch, 0..n, allowed..ids];
+        scores.slice_fill(place, f32::NEG_INFINITY)
+    }
+
+    /// Scores of one codebook: `[batch, n, ids]` out of `[batch, codebooks, n, ids]`.
+    pub(crate) fn row_of(&self, scores: &Tensor<4>, codebook: usize) -> Tensor<3> {
+        let row = scores.clone().narrow(1, codebook, 1).squeeze_dim(1);
+        self.choosable(row, codebook)
+    }
+
+    /// Ids of one codebook of a unit: fixed by the arrangement, or picked.
+    fn chosen(
+        &self,
+        scores: &Tensor<4>,
+        codebook: usize,
+        unit: &Unit,
+        sampler: &mut dyn Sampler,
+    ) -> Result<Tensor<2, Int>> {
+        let [batch, _, n, _] = scores.dims();
+        let (at, len) = (unit.span.start, self.layout.len());
+        let Some(id) = self.config.arrangement.fixed(codebook, at, len) else {
+            return sampler.pick(self.row_of(scores, codebook), unit);
+        };
+        let ids = Tensor::full([batch, n], id as i64, &scores.device());
+        sampler.settled(&ids, unit);
+        Ok(ids)
+    }
+}
+
+impl Head for NextTokens {
+    fn units(&self, want: &Layout) -> Vec<Unit> {
+        want.tokens()
+    }
+
+    fn prefill(&self, condition: &Condition) -> Option<StepInput> {
+        let embedded = self.prefix_before(condition)?;
+        let before = embedded.dims()[1];
+        let lead = self.lead(condition);
+        Some(StepInput {
+            coords: self
+                .places
+                .coords(lead, 0..before, 0..0, &embedded.device()),
+            attend: Attend::Blocks(self.prefix_runs(before)),
+            embedded,
+        })
+    }
+
+    /// A unit may also span several positions, all but the last of which are known: a given beginning, or a draft.
+    fn embed(
+        &self,
+        so_far: &Codes,
+        unit: &Unit,
+        condition: &Condition,
+        _pyramid: Option<&dyn Pyramid>,
+    ) -> StepInput {
+        let span = unit.span.clone();
+        let lead = self.lead(condition);
+        let (leads, held) = match span.start {
+            0 => (lead - 1..lead, 0..span.end - 1),
+            start => (0..0, start - 1..span.end - 1),
+        };
+        let device = so_far.ids.device();
+        StepInput {
+            embedded: self.fed(&so_far.ids, span, condition),
+            coords: self.places.coords(lead, leads, held, &device),
+            attend: Attend::Causal,
+        }
+    }
+
+    /// # Panics
+    /// If the head leaves codes to a depth transformer, or the unit is more than one position where positions differ.
+    fn choose(
+        &self,
+        hidden: Tensor<3>,
+        unit: &Unit,
+        sampler: &mut dyn Sampler,
+    ) -> Result<Tensor<3, Int>> {
+        assert_eq!(
+            self.config.predicts,
+            Predicts::All,
+            "this head chooses through `Deep`"
+        );
+        let alike = self.config.arrangement == (Arrangement::Parallel {});
+        assert!(
+            alike || unit.len() == 1,
+            "position axis: one position at a time"
+        );
+        let scores = self.logits(hidden);
+        if self.config.arrangement == (Arrangement::Flattened {}) {
+            let codebook = unit.span.start % self.config.depth;
+            let ids = sampler.pick(self.row_of(&scores, codebook), unit)?;
+            return Ok(ids.unsqueeze_dim(1));
+        }
+        let rows = (0..self.config.depth)
+            .map(|codebook| self.chosen(&scores, codebook, unit, sampler))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Tensor::stack(rows, 1))
+    }
+}
