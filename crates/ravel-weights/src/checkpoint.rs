@@ -1,51 +1,46 @@
-//! A safetensors file in memory.
+//! Named tensors of a file, read when they are asked for.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::tensor::TensorData;
-use half::{bf16, f16};
 use safetensors::Dtype;
 
 use crate::WeightsError;
-use crate::header::{self, Entry, Header, one_line};
+use crate::bytes::Bytes;
+use crate::header::{self, Header, one_line};
+use crate::keys::Naming;
+use crate::stored::{Number, Stored};
+use crate::view::View;
 
-/// Named tensors and string metadata of one file.
+/// Named tensors and string metadata of one file, or of the files that one index names.
+///
+/// Files are mapped into memory and tensors stay of the type that the file has them in until [`Checkpoint::real`] or
+/// [`load`](crate::load) reads them, one at a time. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct Checkpoint {
-    path: String,
-    metadata: BTreeMap<String, String>,
-    entries: BTreeMap<String, Entry>,
-    bytes: Cow<'static, [u8]>,
+    pub(crate) path: String,
+    pub(crate) metadata: BTreeMap<String, String>,
+    pub(crate) views: BTreeMap<String, Arc<View>>,
+    /// The key table that gave the tensors these names, and what it left over.
+    pub(crate) naming: Option<Arc<Naming>>,
 }
 
 impl Checkpoint {
-    /// Reads a file. Its header must fit the file's size before the rest is read.
+    /// Opens a file. Its header must fit the file's size before anything else is read.
     ///
     /// # Errors
     /// [`WeightsError::File`] or [`WeightsError::Format`].
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
         let shown = path.display().to_string();
-        let failed = |source| WeightsError::File {
+        let bytes = map(path).map_err(|source| WeightsError::File {
             path: shown.clone(),
             source,
-        };
-        let mut file = File::open(path).map_err(failed)?;
-        let size = file.metadata().map_err(failed)?.len();
-        let mut bytes = Vec::new();
-        let mut read = |bytes: &mut Vec<u8>, count: u64| {
-            (&mut file).take(count).read_to_end(bytes).map_err(failed)
-        };
-        read(&mut bytes, header::LENGTH_BYTES as u64)?;
-        let wrong = |reason| wrong(&shown, reason);
-        let length = header::length(&bytes, size).map_err(wrong)?;
-        read(&mut bytes, length as u64)?;
-        header::parse(&bytes[header::LENGTH_BYTES..], size).map_err(wrong)?;
-        read(&mut bytes, size)?;
-        Self::from_bytes(bytes.into(), &shown)
+        })?;
+        Self::read(bytes, &shown)
     }
 
     /// Reads bytes in memory; `shown` stands for them in messages.
@@ -53,17 +48,31 @@ impl Checkpoint {
     /// # Errors
     /// [`WeightsError::Format`] if a length, a shape or an offset does not add up.
     pub fn from_bytes(bytes: Cow<'static, [u8]>, shown: &str) -> Result<Self, WeightsError> {
-        let size = bytes.len() as u64;
-        let wrong = |reason| wrong(shown, reason);
-        let length = header::length(&bytes, size).map_err(wrong)?;
-        let json = &bytes[header::LENGTH_BYTES..][..length];
-        let Header { entries, metadata } = header::parse(json, size).map_err(wrong)?;
-        Ok(Self {
+        Self::read(Bytes::Memory(bytes), shown)
+    }
+
+    fn read(bytes: Bytes, shown: &str) -> Result<Self, WeightsError> {
+        safetensors(bytes, shown).map_err(|reason| WeightsError::Format {
+            path: shown.into(),
+            reason,
+        })
+    }
+
+    pub(crate) fn new(
+        shown: &str,
+        tensors: impl IntoIterator<Item = (String, Stored)>,
+        metadata: BTreeMap<String, String>,
+    ) -> Self {
+        let view = |(name, stored): (String, Stored)| {
+            let view = View::stored(&one_line(&name), stored);
+            (name, Arc::new(view))
+        };
+        Self {
             path: shown.into(),
             metadata,
-            entries,
-            bytes,
-        })
+            views: tensors.into_iter().map(view).collect(),
+            naming: None,
+        }
     }
 
     /// The file as messages name it.
@@ -78,94 +87,126 @@ impl Checkpoint {
 
     /// Names of all tensors, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.entries.keys().map(String::as_str)
+        self.views.keys().map(String::as_str)
     }
 
     /// A tensor's shape, if it is there.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.entries.get(name).map(|entry| &entry.shape[..])
+        self.views.get(name).map(|view| &view.shape[..])
     }
 
     /// A tensor of real numbers, widened to f32.
     ///
     /// # Errors
-    /// [`WeightsError::Format`] if it is absent or of a type that holds no real numbers.
+    /// [`WeightsError::Tensor`] if it is absent or of a type that holds no real numbers.
     pub fn real(&self, name: &str) -> Result<TensorData, WeightsError> {
-        let (entry, bytes) = self.entry(name)?;
-        let values: Vec<f32> = match entry.dtype {
-            Dtype::F32 => each(bytes, f32::from_le_bytes),
-            Dtype::F16 => each(bytes, |b| f16::from_le_bytes(b).to_f32()),
-            Dtype::BF16 => each(bytes, |b| bf16::from_le_bytes(b).to_f32()),
-            Dtype::F64 => each(bytes, |b| f64::from_le_bytes(b) as f32),
-            other => return Err(self.wrong_type(name, other)),
-        };
-        Ok(TensorData::new::<f32, _>(values, entry.shape.clone()))
+        let (values, shape) = self.numbers::<f32>(name)?;
+        Ok(TensorData::new::<f32, _>(values, shape))
     }
 
-    /// A tensor of whole numbers.
+    /// A tensor of whole numbers or truth values, widened to i64.
     ///
     /// # Errors
     /// As [`Checkpoint::real`].
     pub fn whole(&self, name: &str) -> Result<TensorData, WeightsError> {
-        let (entry, bytes) = self.entry(name)?;
-        let values: Vec<i64> = match entry.dtype {
-            Dtype::I64 => each(bytes, i64::from_le_bytes),
-            Dtype::I32 => each(bytes, |b| i32::from_le_bytes(b).into()),
-            Dtype::U8 => bytes.iter().map(|&b| b.into()).collect(),
-            other => return Err(self.wrong_type(name, other)),
-        };
-        Ok(TensorData::new::<i64, _>(values, entry.shape.clone()))
+        let (values, shape) = self.numbers::<i64>(name)?;
+        Ok(TensorData::new::<i64, _>(values, shape))
     }
 
     /// All tensors whose name begins with `prefix` and a dot, without that prefix.
     ///
     /// # Errors
-    /// [`WeightsError::Format`] for an element type that is not known here.
+    /// [`WeightsError::Tensor`] for an element type that is not known here.
     pub fn tensors_under(&self, prefix: &str) -> Result<Vec<(String, TensorData)>, WeightsError> {
-        self.entries
+        self.views
             .iter()
-            .filter_map(|(name, entry)| {
+            .filter_map(|(name, view)| {
                 let rest = name.strip_prefix(prefix)?.strip_prefix('.')?;
-                let whole = matches!(entry.dtype, Dtype::I64 | Dtype::I32 | Dtype::U8);
-                let data = if whole {
-                    self.whole(name)
-                } else {
-                    self.real(name)
+                let data = match i64::reader(view.dtype()) {
+                    Ok(_) => self.whole(name),
+                    Err(_) => self.real(name),
                 };
                 Some(data.map(|data| (rest.to_string(), data)))
             })
             .collect()
     }
 
-    fn entry(&self, name: &str) -> Result<(&Entry, &[u8]), WeightsError> {
-        let entry = self.entries.get(name).ok_or_else(|| WeightsError::Format {
-            path: self.path.clone(),
-            reason: format!("no tensor `{}`", one_line(name)),
-        })?;
-        Ok((entry, &self.bytes[entry.start..entry.end]))
+    /// Weight norm undone: `length · direction / |direction|` under the weight's own name, for every spelling that PyTorch has
+    /// had (`weight_g` and `weight_v`; `parametrizations.weight.original0` and `original1`).
+    ///
+    /// # Errors
+    /// [`WeightsError::Tensor`] if lengths do not belong to their directions.
+    pub fn fold_weight_norm(mut self) -> Result<Self, WeightsError> {
+        let pairs: Vec<[String; 3]> = self.names().filter_map(|name| pair(name, &self)).collect();
+        for [lengths, directions, weight] in pairs {
+            let lengths = self.views.remove(&lengths).expect("its name was just read");
+            let directions = self.views.remove(&directions).expect("pair looked for it");
+            let folded = View::normed(lengths, directions).map_err(|reason| self.wrong(reason))?;
+            let folded = Arc::new(View::clone(&folded).named(&one_line(&weight)));
+            self.views.insert(weight, folded);
+        }
+        Ok(self)
     }
 
-    fn wrong_type(&self, name: &str, found: Dtype) -> WeightsError {
-        WeightsError::Format {
+    pub(crate) fn wrong(&self, reason: String) -> WeightsError {
+        WeightsError::Tensor {
             path: self.path.clone(),
-            reason: format!(
-                "`{}` holds {found:?}, another type is needed",
-                one_line(name)
-            ),
+            reason,
         }
     }
-}
 
-fn wrong(shown: &str, reason: String) -> WeightsError {
-    WeightsError::Format {
-        path: shown.into(),
-        reason,
+    fn numbers<T: Number>(&self, name: &str) -> Result<(Vec<T>, Vec<usize>), WeightsError> {
+        let shown = one_line(name);
+        let view = self.views.get(name);
+        let view = view.ok_or_else(|| self.wrong(format!("no tensor `{shown}`")))?;
+        let wrong_type = |found: Dtype| {
+            let shown = &view.published;
+            self.wrong(format!("`{shown}` holds {found:?}, another type is needed"))
+        };
+        Ok((view.read().map_err(wrong_type)?, view.shape.clone()))
     }
 }
 
-fn each<const N: usize, T>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<T> {
-    bytes
-        .chunks_exact(N)
-        .map(|chunk| read(chunk.try_into().expect("exact chunk")))
-        .collect()
+/// Names of lengths, directions and the weight that they make, if `name` is that of lengths and the rest fits.
+fn pair(name: &str, checkpoint: &Checkpoint) -> Option<[String; 3]> {
+    let (directions, weight) = match name.strip_suffix(".original0") {
+        Some(owner) => {
+            let (module, parameter) = owner.split_once("parametrizations.")?;
+            (format!("{owner}.original1"), format!("{module}{parameter}"))
+        }
+        None => {
+            let weight = name.strip_suffix("_g")?;
+            (format!("{weight}_v"), weight.to_string())
+        }
+    };
+    let both =
+        checkpoint.views.contains_key(&directions) && !checkpoint.views.contains_key(&weight);
+    both.then(|| [name.to_string(), directions, weight])
+}
+
+fn map(path: &Path) -> std::io::Result<Bytes> {
+    let file = File::open(path)?;
+    if file.metadata()?.is_dir() {
+        return Err(std::io::ErrorKind::IsADirectory.into());
+    }
+    Bytes::map(&file)
+}
+
+fn safetensors(bytes: Bytes, shown: &str) -> Result<Checkpoint, String> {
+    let size = bytes.len() as u64;
+    let length = header::length(&bytes, size)?;
+    let json = &bytes[header::LENGTH_BYTES..][..length];
+    let Header { entries, metadata } = header::parse(json, size)?;
+    let bytes = Arc::new(bytes);
+    let tensors = entries.into_iter().map(|(name, entry)| {
+        let stored = Stored {
+            bytes: bytes.clone(),
+            dtype: entry.dtype,
+            shape: entry.shape,
+            strides: None,
+            start: entry.start,
+        };
+        (name, stored)
+    });
+    Ok(Checkpoint::new(shown, tensors, metadata))
 }

@@ -14,13 +14,15 @@ pub(crate) const LENGTH_BYTES: usize = 8;
 /// Letters of a file's own text that a message repeats.
 const MAX_SHOWN: usize = 200;
 
+/// Names that one report spells out per kind; the rest are counted.
+pub(crate) const SPELLED_OUT: usize = 5;
+
 /// Where a tensor lies in the file, and what it is.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) dtype: Dtype,
     pub(crate) shape: Vec<usize>,
     pub(crate) start: usize,
-    pub(crate) end: usize,
 }
 
 /// What a header says, once all of it adds up.
@@ -61,7 +63,6 @@ pub(crate) fn parse(json: &[u8], size: u64) -> Result<Header, String> {
             dtype: info.dtype,
             shape: info.shape.clone(),
             start: data_start + info.data_offsets.0,
-            end: data_start + info.data_offsets.1,
         };
         (name, entry)
     });

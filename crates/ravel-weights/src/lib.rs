@@ -1,12 +1,17 @@
 //! Checkpoints in and out: safetensors files read with every size checked, laid into a module by parameter path
 //! with one report of everything that does not fit, and written so that a kill leaves the old file or the new one.
 
+mod bytes;
 mod checkpoint;
 mod header;
+mod keys;
 mod module;
+mod stored;
+mod view;
 mod write;
 
 pub use checkpoint::Checkpoint;
+pub use keys::KeyTable;
 pub use module::{load, tensors_of};
 pub use write::{Dtype, atomic_write, save, sha256_hex};
 
@@ -27,6 +32,22 @@ pub enum WeightsError {
         /// The file, or a word for bytes in memory.
         path: String,
         /// What is wrong.
+        reason: String,
+    },
+    /// A tensor that is not there, of another kind, or of a shape that a key table cannot work on.
+    #[error("{path}: {reason}")]
+    Tensor {
+        /// The file.
+        path: String,
+        /// What is wrong, with the tensor's name.
+        reason: String,
+    },
+    /// A key table that cannot be used.
+    #[error("{table}: {reason}")]
+    Keys {
+        /// The table.
+        table: String,
+        /// What is wrong, with the line or the rule.
         reason: String,
     },
     /// Tensors that the module and the file do not share, or that have other shapes: all of them.

@@ -5,11 +5,8 @@ use std::collections::BTreeSet;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData};
 
-use crate::header::one_line;
+use crate::header::{SPELLED_OUT, one_line};
 use crate::{Checkpoint, WeightsError};
-
-/// Names that one report spells out per kind; the rest are counted.
-const SPELLED_OUT: usize = 5;
 
 /// All real parameters of a module by path (`decoder.blocks.0.conv.weight`), as f32.
 pub fn tensors_of<M: Module>(module: &M) -> Vec<(String, TensorData)> {
@@ -59,22 +56,12 @@ pub fn load<M: Module>(
             .map(String::from)
             .collect(),
         report: Report::default(),
+        missing: Vec::new(),
         used: BTreeSet::new(),
         broken: None,
     };
     let module = module.map(&mut lay);
-    let under = |name: &&str| {
-        prefix.is_empty()
-            || name
-                .strip_prefix(prefix)
-                .is_some_and(|rest| rest.starts_with('.'))
-    };
-    lay.report.unused = checkpoint
-        .names()
-        .filter(under)
-        .filter(|name| !lay.used.contains(*name))
-        .map(|name| format!("`{}`", one_line(name)))
-        .collect();
+    lay.finish_report(prefix);
     if let Some(error) = lay.broken {
         return Err(error);
     }
@@ -122,20 +109,60 @@ struct Lay<'a> {
     checkpoint: &'a Checkpoint,
     path: Vec<String>,
     report: Report,
+    /// Parameters of ours that the file does not have.
+    missing: Vec<String>,
     used: BTreeSet<String>,
     broken: Option<WeightsError>,
 }
 
 impl Lay<'_> {
+    /// What the file has and the module does not, and what a key table missed, in published names.
+    fn finish_report(&mut self, prefix: &str) {
+        let under = |name: &&str| {
+            prefix.is_empty()
+                || name
+                    .strip_prefix(prefix)
+                    .is_some_and(|rest| rest.starts_with('.'))
+        };
+        let views = &self.checkpoint.views;
+        let unused = self
+            .checkpoint
+            .names()
+            .filter(under)
+            .filter(|name| !self.used.contains(*name));
+        let mut unused: Vec<String> = unused
+            .map(|name| shown(&views[name].published, name))
+            .collect();
+        if let Some(naming) = &self.checkpoint.naming {
+            unused.extend(
+                naming
+                    .unmatched
+                    .iter()
+                    .map(|name| format!("`{}`", one_line(name))),
+            );
+            let absent = naming
+                .absent(prefix, &self.missing)
+                .map(|name| format!("`{name}`"));
+            self.report.missing.extend(absent);
+        }
+        self.report.unused = unused;
+    }
+
+    /// The parameter's numbers, or a line in the report.
     fn find<const D: usize>(&mut self, name: &str, needed: [usize; D]) -> Option<TensorData> {
-        let Some(found) = self.checkpoint.shape(name) else {
-            self.report.missing.push(format!("`{name}`"));
+        let Some(view) = self.checkpoint.views.get(name) else {
+            let naming = self.checkpoint.naming.as_ref();
+            let published = naming.and_then(|naming| naming.published(name));
+            let line = shown(published.as_deref().unwrap_or(name), name);
+            self.report.missing.push(line);
+            self.missing.push(name.into());
             return None;
         };
         self.used.insert(name.to_string());
-        if found != needed {
-            let found = one_line(&format!("{found:?}"));
-            let line = format!("`{name}` is {found}, the definition needs {needed:?}");
+        let published = shown(&view.published, name);
+        if view.shape != needed {
+            let found = one_line(&format!("{:?}", view.shape));
+            let line = format!("{published} is {found}, the definition needs {needed:?}");
             self.report.misshapen.push(line);
             return None;
         }
@@ -150,11 +177,20 @@ impl Lay<'_> {
         if values.iter().any(|value| !value.is_finite()) {
             self.broken.get_or_insert(WeightsError::NotFinite {
                 path: self.checkpoint.path().into(),
-                tensor: name.into(),
+                tensor: view.published.clone(),
             });
             return None;
         }
         Some(data)
+    }
+}
+
+/// A tensor by the file's name, with ours if that is another.
+fn shown(published: &str, ours: &str) -> String {
+    let ours = one_line(ours);
+    match published == ours {
+        true => format!("`{ours}`"),
+        false => format!("`{published}` (here `{ours}`)"),
     }
 }
 
@@ -173,19 +209,13 @@ impl ModuleMapper for Lay<'_> {
         let Some(data) = self.find(&name, needed) else {
             return param;
         };
+        // The old numbers are never drawn: a large module would take twice its room and minutes.
         let device = param.lazy_device();
-        param.map(|old| {
-            let plain = if device.is_autodiff() {
-                device.clone().inner()
-            } else {
-                device.clone()
-            };
-            let new = Tensor::from_data(data, &plain);
-            if old.is_autodiff() {
-                Tensor::from_inner(new).set_require_grad(old.is_require_grad())
-            } else {
-                new
-            }
-        })
+        let new = match device.is_autodiff() {
+            true => Tensor::from_inner(Tensor::from_data(data, &device.inner())),
+            false => Tensor::from_data(data, &device),
+        };
+        let id = param.id;
+        param.transform_for_load(new, id)
     }
 }
