@@ -3,7 +3,7 @@
 use ravel_core::{Error, Result};
 use ravel_nn::{
     Activation, AttentionConfig, FeedForwardConfig, NormConfig, NormKind, QueryKeyNorm,
-    RotaryConfig, init,
+    RelativeConfig, RotaryConfig, init,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,8 @@ pub struct TransformerConfig {
     /// Whether running positions are added as waves: cosines in the first half of the width, sines in the second, of
     /// wavelengths from 2π to 20,000π (tensor2tensor's variant of Vaswani et al. 2017, section 3.5).
     pub sinusoidal_positions: bool,
+    /// Learned scores by distance, one table for all blocks, if any (T5).
+    pub relative: Option<RelativeConfig>,
     /// How queries and keys are brought to a common length.
     pub qk_norm: QueryKeyNorm,
     /// Factor on attention scores; `1 / sqrt(head_width)` if unset.
@@ -62,6 +64,10 @@ pub struct TransformerConfig {
     pub cross_head_width: Option<usize>,
     /// Width of the vector that sets the norms' gains and biases, if there is one.
     pub modulation: Option<usize>,
+    /// Whether all blocks share one projection of that vector, each with offsets of its own (VAR's d36).
+    pub shared_modulation: bool,
+    /// Whether padding, which no other position sees, still sees itself (LlamaGen).
+    pub padding_sees_itself: bool,
     /// Whether the hidden states leave through a norm.
     pub final_norm: bool,
     /// Whether fresh branches add nothing until they are trained.
@@ -86,6 +92,7 @@ impl Default for TransformerConfig {
             rotary: None,
             learned_positions: None,
             sinusoidal_positions: false,
+            relative: None,
             qk_norm: QueryKeyNorm::None,
             attention_scale: None,
             bias: false,
@@ -97,6 +104,8 @@ impl Default for TransformerConfig {
             cross_kv_heads: None,
             cross_head_width: None,
             modulation: None,
+            shared_modulation: false,
+            padding_sees_itself: false,
             final_norm: true,
             zero_init_out: false,
             window: None,
@@ -161,6 +170,18 @@ impl TransformerConfig {
         }
         if !(self.norm_eps.is_finite() && self.norm_eps >= 0.0) {
             return wrong("norm-eps", self.norm_eps, "a small positive number");
+        }
+        if let Some(relative) = &self.relative {
+            between("relative.buckets", relative.buckets, 4, WIDEST)?;
+            between(
+                "relative.farthest",
+                relative.farthest,
+                relative.buckets,
+                1 << 24,
+            )?;
+        }
+        if self.shared_modulation && self.modulation.is_none() {
+            return wrong("shared-modulation", true, "a width of modulation beside it");
         }
         match &self.rotary {
             Some(rotary) => self.validate_rotary(rotary),
@@ -299,6 +320,13 @@ mod tests {
         check(|c| c.window = Some(0), "window");
         check(|c| c.cross_heads = Some(0), "cross-heads");
         check(|c| c.cross_kv_heads = Some(3), "cross-kv-heads");
+        check(|c| c.shared_modulation = true, "shared-modulation");
+        let relative = RelativeConfig {
+            buckets: 2,
+            farthest: 128,
+            both_ways: true,
+        };
+        check(|c| c.relative = Some(relative), "relative.buckets");
         let rotary = RotaryConfig {
             split: Some(vec![1]),
             ..RotaryConfig::default()

@@ -4,7 +4,9 @@
 //! ([`Transformer::forward`]) and step by step with memory while generating ([`ravel_core::Backbone::step`]).
 
 mod config;
+mod encoder;
 mod transformer;
 
 pub use config::TransformerConfig;
+pub use encoder::{TextEncoder, TextEncoderConfig};
 pub use transformer::{Block, Transformer};

@@ -5,12 +5,12 @@
 //! with and without memory, so that what is trained is what generates.
 
 use burn::module::{Module, Param};
-use burn::nn::{Dropout, DropoutConfig};
+use burn::nn::{Dropout, DropoutConfig, Linear};
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use ravel_core::{Backbone, Condition, LayerState, State, StepInput};
 use ravel_nn::{
-    Attention, CrossAttention, FeedForward, FinalModulation, Modulation, Norm, Rotary, Rotation,
-    Sight, activated, init,
+    Attention, CrossAttention, FeedForward, FinalModulation, Modulation, Norm, Padding, Rotary,
+    Rotation, Sight, activated, init,
 };
 
 use crate::TransformerConfig;
@@ -27,6 +27,13 @@ impl TransformerConfig {
         let final_norm = self.final_norm;
         Transformer {
             positions: self.learned_positions.map(table),
+            relative: self
+                .relative
+                .map(|r| init::normal([r.buckets, self.n_heads], init::STD, device)),
+            shared_modulation: self
+                .modulation
+                .filter(|_| self.shared_modulation)
+                .map(|width| Modulation::projection(width, self.d_model, device)),
             blocks: (0..self.layers).map(|_| self.block(device)).collect(),
             final_norm: final_norm.then(|| self.norm_config().init(self.d_model, device)),
             final_modulation: self.modulation.filter(|_| final_norm).map(modulated),
@@ -47,9 +54,10 @@ impl TransformerConfig {
                 .map(|width| beside.init_cross(width, device)),
             feed_forward_norm: norm(),
             feed_forward: self.feed_forward_config().init(device),
-            modulation: self
-                .modulation
-                .map(|width| Modulation::new(width, self.d_model, device)),
+            modulation: self.modulation.map(|width| match self.shared_modulation {
+                true => Modulation::new_shared(self.d_model, device),
+                false => Modulation::new(width, self.d_model, device),
+            }),
             dropout: DropoutConfig::new(self.dropout).init(),
         }
     }
@@ -60,6 +68,10 @@ impl TransformerConfig {
 pub struct Transformer {
     /// Learned running positions, `[learned_positions, d_model]`.
     pub positions: Option<Param<Tensor<2>>>,
+    /// Scores by distance, `[buckets, n_heads]`.
+    pub relative: Option<Param<Tensor<2>>>,
+    /// `[d_modulation, 6 d_model]`, where all blocks share it.
+    pub shared_modulation: Option<Linear>,
     /// Blocks, first to last.
     pub blocks: Vec<Block>,
     /// Norm of the hidden states that leave.
@@ -99,6 +111,7 @@ struct Pass {
     /// Of what lies beside the sequence; unused without cross-attention.
     beside: Sight,
     modulation: Option<Tensor<2>>,
+    shared_modulation: Option<Tensor<2>>,
 }
 
 impl Transformer {
@@ -116,11 +129,36 @@ impl Transformer {
     /// # Panics
     /// If the condition lacks what the configuration reads, or a width differs.
     pub fn forward(&self, input: StepInput, condition: &Condition) -> Tensor<3> {
+        self.forward_watched(input, condition, &mut |_| ())
+    }
+
+    /// What enters the first block and what leaves each block, then what leaves the final norm.
+    ///
+    /// # Shapes
+    /// - returns: `layers + 2` times `[batch, n, d_model]`
+    ///
+    /// # Panics
+    /// As [`Transformer::forward`].
+    pub fn hidden_states(&self, input: StepInput, condition: &Condition) -> Vec<Tensor<3>> {
+        let mut states = Vec::with_capacity(self.blocks.len() + 2);
+        let last = self.forward_watched(input, condition, &mut |x| states.push(x.clone()));
+        states.push(last);
+        states
+    }
+
+    fn forward_watched(
+        &self,
+        input: StepInput,
+        condition: &Condition,
+        watch: &mut dyn FnMut(&Tensor<3>),
+    ) -> Tensor<3> {
         let pass = self.pass(&input, condition, None);
         let cross = self.cross_memory(condition);
         let mut x = self.placed(input.embedded, 0);
+        watch(&x);
         for (index, block) in self.blocks.iter().enumerate() {
             (x, _) = block.forward(x, &pass, cross.get(index), None);
+            watch(&x);
         }
         self.left(x, &pass)
     }
@@ -136,22 +174,49 @@ impl Transformer {
             self.config.modulation.is_some(),
             "the condition's modulation and the configuration's do not agree"
         );
+        let hidden = condition.prefix_hidden.as_ref();
+        let hidden = hidden.or_else(|| state.and_then(|state| state.hidden.as_ref()));
+        let past = state.map_or(0, |state| state.len);
+        let modulation = condition.modulation.clone().map(activated);
         Pass {
             rotation: self
                 .rotary
                 .as_ref()
                 .map(|rotary| rotary.rotation(&input.coords, float_dtype(dtype))),
-            sight: Sight::new(
-                &input.attend,
+            shared_modulation: self
+                .shared_modulation
+                .as_ref()
+                .zip(modulation.clone())
+                .map(|(shared, activated)| shared.forward(activated)),
+            sight: self.with_relative(
+                past,
                 n,
-                state.map_or(0, |state| state.len),
-                state.map_or(self.config.window, |state| state.window),
-                state.and_then(|state| state.hidden.as_ref()),
-                dtype,
-                &device,
+                Sight::new(
+                    &input.attend,
+                    n,
+                    past,
+                    state.map_or(self.config.window, |state| state.window),
+                    hidden.map(|hidden| Padding {
+                        hidden,
+                        sees_itself: self.config.padding_sees_itself,
+                    }),
+                    dtype,
+                    &device,
+                ),
             ),
             beside: Sight::beside(m, condition.cross_hidden.as_ref(), dtype, &device),
-            modulation: condition.modulation.clone().map(activated),
+            modulation,
+        }
+    }
+
+    /// With the scores by distance, where there are any.
+    fn with_relative(&self, past: usize, n: usize, sight: Sight) -> Sight {
+        match (&self.config.relative, &self.relative) {
+            (Some(config), Some(table)) => {
+                let bias = config.bias(table.val(), past..past + n, sight.seen());
+                sight.with_bias(bias)
+            }
+            _ => sight,
         }
     }
 
@@ -244,7 +309,9 @@ impl Block {
         memory: Option<LayerState>,
     ) -> (Tensor<3>, Option<LayerState>) {
         let [to_attention, to_feed_forward] = match (&self.modulation, &pass.modulation) {
-            (Some(modulation), Some(condition)) => modulation.forward(condition.clone()).map(Some),
+            (Some(modulation), Some(condition)) => modulation
+                .forward(condition.clone(), pass.shared_modulation.as_ref())
+                .map(Some),
             _ => [None, None],
         };
         let enter = |x: Tensor<3>, branch: &Option<ravel_nn::Branch>| match branch {

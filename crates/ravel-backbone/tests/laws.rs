@@ -7,7 +7,7 @@ use burn::tensor::{Int, Tensor};
 use common::filled;
 use ravel_backbone::{Transformer, TransformerConfig};
 use ravel_core::{Attend, Backbone, Condition, StepInput};
-use ravel_nn::{Activation, NormKind, Pairs, QueryKeyNorm, RotaryConfig};
+use ravel_nn::{Activation, NormKind, Pairs, QueryKeyNorm, RelativeConfig, RotaryConfig};
 use ravel_testkit::{assert_close, device, formula, formula_ids, largest_difference};
 
 /// Sums of the same products in another order: a few rounding steps of numbers about 1.
@@ -112,6 +112,27 @@ fn variants() -> Vec<(&'static str, TransformerConfig)> {
             },
         ),
         (
+            "scores by distance",
+            TransformerConfig {
+                relative: Some(RelativeConfig {
+                    buckets: 6,
+                    farthest: 9,
+                    both_ways: true,
+                }),
+                attention_scale: Some(1.0),
+                ..tiny()
+            },
+        ),
+        (
+            "shared modulation",
+            TransformerConfig {
+                norm: NormKind::LayerPlain,
+                modulation: Some(14),
+                shared_modulation: true,
+                ..tiny()
+            },
+        ),
+        (
             "window",
             TransformerConfig {
                 rotary: rotary(1, Pairs::HalfSplit),
@@ -140,10 +161,10 @@ fn case(config: &TransformerConfig, batch: usize) -> Case {
         embedded: formula([batch, LEN, config.d_model], 1, 1.0, &device),
         coords: formula_ids([LEN, config.axes()], 4, 9, &device),
         condition: Condition {
-            prefix: None,
             cross: config.cross_attention.map(cross),
             cross_hidden: None,
             modulation: config.modulation.map(modulation),
+            ..Condition::default()
         },
     }
 }
@@ -181,7 +202,6 @@ impl Case {
             embedded: of(&self.embedded),
             coords: self.coords.clone(),
             condition: Condition {
-                prefix: None,
                 cross: self.condition.cross.as_ref().map(of),
                 cross_hidden: None,
                 modulation: self
@@ -189,6 +209,7 @@ impl Case {
                     .modulation
                     .as_ref()
                     .map(|m| m.clone().narrow(0, row, 1)),
+                ..Condition::default()
             },
         }
     }
@@ -314,6 +335,37 @@ fn hidden_positions_change_nothing() {
     assert_close("padding", &run(true), &run(false), ROUNDING);
 }
 
+/// The same with padding that the condition marks, in one pass: what padding holds changes nothing but padding, and that
+/// only where it sees itself.
+#[test]
+fn padding_in_the_prefix_is_seen_by_itself_at_most() {
+    for sees_itself in [false, true] {
+        let config = TransformerConfig {
+            padding_sees_itself: sees_itself,
+            ..tiny()
+        };
+        let mut case = case(&config, 1);
+        let marks = Tensor::<2, Int>::from_data([[1, 1, 0]], &device()).bool();
+        case.condition.prefix_hidden = Some(marks);
+        let before = case.whole(&[1; LEN]);
+        assert_close("steps", &case.stepped(&[1; LEN]), &before, ROUNDING);
+        let states = case
+            .model
+            .hidden_states(case.input(0, LEN, Attend::Causal), &case.condition);
+        assert_eq!(states.len(), config.layers + 2);
+        let changed = formula([1, 1, 24], 9, 1.0, &device());
+        case.embedded = case.embedded.slice_assign([0..1, 1..2, 0..24], changed);
+        let after = case.whole(&[1; LEN]);
+        let far = |start, len| {
+            let part = |x: &Tensor<3>| x.clone().narrow(1, start, len);
+            largest_difference(&part(&before), &part(&after))
+        };
+        assert!(far(1, 1) > 0.0);
+        assert_eq!(far(2, LEN - 2), 0.0);
+        assert_eq!(far(0, 1), 0.0);
+    }
+}
+
 #[test]
 fn padding_beside_the_sequence_changes_nothing() {
     let config = TransformerConfig {
@@ -351,10 +403,10 @@ fn gradients_reach_every_weight() {
             attend: Attend::Blocks(vec![1, 4, 7]),
         };
         let condition = Condition {
-            prefix: None,
             cross: plain.condition.cross.map(lift),
             cross_hidden: None,
             modulation: plain.condition.modulation.map(Tensor::from_inner),
+            ..Condition::default()
         };
         let out = model.forward(input, &condition);
         let grads = (out.clone() * out).sum().backward();

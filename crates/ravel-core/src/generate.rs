@@ -11,6 +11,8 @@ use crate::{Codes, Layout, Pyramid, Result, Unit};
 pub struct Condition {
     /// Embedded positions that come before the codes, `[batch, n, d_model]`.
     pub prefix: Option<Tensor<3>>,
+    /// Which prefix positions are padding that no other position may see, `[batch, n]`, if any are.
+    pub prefix_hidden: Option<Tensor<2, Bool>>,
     /// Embedded positions that cross-attention reads, `[batch, m, d_cross]`.
     pub cross: Option<Tensor<3>>,
     /// Which of those are padding that nobody may see, `[batch, m]`, if any are.
@@ -50,6 +52,11 @@ impl Condition {
         Self {
             cross_hidden: marked.then(|| Tensor::cat(vec![hidden(&self), hidden(&other)], 0)),
             prefix: join(self.prefix, other.prefix),
+            prefix_hidden: match (self.prefix_hidden, other.prefix_hidden) {
+                (Some(a), Some(b)) => Some(Tensor::cat(vec![a, b], 0)),
+                (None, None) => None,
+                _ => panic!("batch axis: only one of two stacked conditions has padding"),
+            },
             cross: join(self.cross, other.cross),
             modulation: join(self.modulation, other.modulation),
         }

@@ -2,9 +2,11 @@
 //!
 //! [`NextToken`] predicts one code after the other, [`NextTokens`] one position of several codes after the other (with a depth
 //! transformer: [`Deep`]), [`NextScale`] one scale after the other.
-//! [`PrefixEmbedding`] turns a text's ids into what stands in front of them.
+//! [`PrefixEmbedding`] turns a text's or a class's ids into what stands in front of them, [`CaptionEmbedding`] a text encoder's
+//! features.
 
 mod arrangement;
+mod caption;
 mod config;
 mod deep;
 mod next_scale;
@@ -14,6 +16,7 @@ mod place;
 mod prefix;
 
 pub use arrangement::Arrangement;
+pub use caption::{CaptionConfig, CaptionEmbedding};
 pub use config::{HeadConfig, StartKind};
 pub use deep::{Deep, DepthConfig, DepthHead, DepthProjection, FirstCode};
 pub use next_scale::{NextScale, NextScaleConfig};

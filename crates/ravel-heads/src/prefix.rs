@@ -86,9 +86,8 @@ impl PrefixEmbedding {
         let pooled = self.config.modulation || self.config.modulation_only;
         Condition {
             prefix: (!self.config.modulation_only).then(|| self.embedded(ids.clone())),
-            cross: None,
-            cross_hidden: None,
             modulation: pooled.then(|| self.pooled(ids)),
+            ..Condition::default()
         }
     }
 

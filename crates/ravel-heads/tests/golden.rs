@@ -376,7 +376,10 @@ fn var() {
     for (index, block) in model.blocks.iter_mut().enumerate() {
         let layer = format!("blocks.{index}");
         let modulation = block.modulation.as_mut().expect("a modulation");
-        linear(&mut modulation.linear, &format!("{layer}.ada_lin.1"));
+        linear(
+            modulation.linear.as_mut().expect("a projection"),
+            &format!("{layer}.ada_lin.1"),
+        );
         let vector = |name: &str| weights.vector(&format!("{layer}.attn.{name}"));
         let bias = ["q_bias", "zero_k_bias", "v_bias"].map(vector).to_vec();
         let qkv = weights.joined(&layer, &["attn.mat_qkv"]);

@@ -125,6 +125,15 @@ struct Heads {
     scale: f64,
 }
 
+/// Positions that fill up short rows.
+#[derive(Debug, Clone, Copy)]
+pub struct Padding<'a> {
+    /// `[batch, any]`: positions that no other position sees; what is beyond its end is not hidden.
+    pub hidden: &'a Tensor<2, Bool>,
+    /// Whether they still see themselves (LlamaGen); they see all that is shown otherwise (T5).
+    pub sees_itself: bool,
+}
+
 /// What the positions of one step see of memory and of each other, worked out once for all layers.
 #[derive(Debug, Clone)]
 pub struct Sight {
@@ -132,7 +141,7 @@ pub struct Sight {
     past: usize,
     /// The range of all positions, old and new, that any of the step's positions sees.
     seen: Range<usize>,
-    /// Added to the scores, `[1 or batch, 1, n, seen.len()]`, if not all of `seen` is seen by all.
+    /// Added to the scores, `[1 or batch, 1 or n_heads, n, seen.len()]`, if not all of `seen` is seen by all.
     mask: Option<Tensor<4>>,
 }
 
@@ -140,13 +149,12 @@ impl Sight {
     /// The sight of a step of `n` positions after `past` ones.
     ///
     /// - `window`: a position sees the latest `window` positions only, itself included.
-    /// - `hidden`: `[batch, any]`, positions that nobody sees; what is beyond its end is not hidden.
     pub fn new(
         attend: &Attend,
         n: usize,
         past: usize,
         window: Option<usize>,
-        hidden: Option<&Tensor<2, Bool>>,
+        padding: Option<Padding<'_>>,
         dtype: burn::tensor::DType,
         device: &Device,
     ) -> Self {
@@ -159,12 +167,35 @@ impl Sight {
             let data = TensorData::new(values, [1, 1, n, seen.len()]);
             Tensor::<4>::from_data(data, (device, dtype))
         });
-        let padding = hidden.map(|hidden| hidden_scores(hidden, seen.clone(), far, device, dtype));
+        let padding = padding.map(|padding| {
+            let scores = hidden_scores(padding.hidden, seen.clone(), far, device, dtype);
+            match padding.sees_itself {
+                true => scores * others(n, past, seen.clone(), device, dtype),
+                false => scores,
+            }
+        });
         let mask = match (order, padding) {
             (Some(order), Some(padding)) => Some(order + padding),
             (order, padding) => order.or(padding),
         };
         Self { past, seen, mask }
+    }
+
+    /// With numbers that are added to the scores.
+    ///
+    /// # Shapes
+    /// - `bias`: `[1 or batch, n_heads, n, seen]`
+    pub fn with_bias(mut self, bias: Tensor<4>) -> Self {
+        self.mask = Some(match self.mask {
+            Some(mask) => mask + bias,
+            None => bias,
+        });
+        self
+    }
+
+    /// The range of all positions, old and new, that any of the step's positions sees.
+    pub fn seen(&self) -> Range<usize> {
+        self.seen.clone()
     }
 
     /// The sight of `m` positions beside the sequence: all see all of them but the hidden ones.
@@ -228,6 +259,24 @@ fn hidden_scores(
     scores
         .slice_assign([0..batch, 0..len], marked)
         .reshape([batch, 1, 1, seen.len()])
+}
+
+/// `[1, 1, n, seen.len()]`: zero where a position meets itself, one elsewhere.
+fn others(
+    n: usize,
+    past: usize,
+    seen: Range<usize>,
+    device: &Device,
+    dtype: burn::tensor::DType,
+) -> Tensor<4> {
+    let m = seen.len();
+    let values: Vec<f32> = (past..past + n)
+        .flat_map(|query| {
+            seen.clone()
+                .map(move |key| f32::from(u8::from(key != query)))
+        })
+        .collect();
+    Tensor::from_data(TensorData::new(values, [1, 1, n, m]), (device, dtype))
 }
 
 /// Self-attention.

@@ -10,10 +10,12 @@ mod attention;
 mod feed_forward;
 mod modulation;
 mod norm;
+mod relative;
 mod rotary;
 
-pub use attention::{Attention, AttentionConfig, CrossAttention, QueryKeyNorm, Sight};
+pub use attention::{Attention, AttentionConfig, CrossAttention, Padding, QueryKeyNorm, Sight};
 pub use feed_forward::{Activation, FeedForward, FeedForwardConfig};
 pub use modulation::{Branch, FinalModulation, Modulation, activated};
 pub use norm::{Norm, NormConfig, NormKind, rms_normalised, unit_length};
+pub use relative::RelativeConfig;
 pub use rotary::{Llama3Scaling, Pairs, Rotary, RotaryConfig, Rotation};

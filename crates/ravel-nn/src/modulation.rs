@@ -2,7 +2,7 @@
 //!
 //! Peebles and Xie 2023, section 3.2 ("adaLN"), with the chunk order of VAR (Tian et al. 2024).
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::tensor::{Device, Tensor, activation};
 
@@ -24,8 +24,10 @@ pub fn activated(condition: Tensor<2>) -> Tensor<2> {
 /// (VAR's gamma1, gamma2, scale1, scale2, shift1, shift2).
 #[derive(Module, Debug)]
 pub struct Modulation {
-    /// `[d_modulation, 6 d_model]`.
-    pub linear: Linear,
+    /// `[d_modulation, 6 d_model]`, where the layer has its own.
+    pub linear: Option<Linear>,
+    /// `[6, d_model]`, added to the projection that all layers share.
+    pub offsets: Option<Param<Tensor<2>>>,
 }
 
 /// What a modulation says about one branch, each `[batch, 1, d_model]`.
@@ -43,16 +45,43 @@ impl Modulation {
     /// A fresh projection.
     pub fn new(d_modulation: usize, d_model: usize, device: &Device) -> Self {
         Self {
-            linear: init::linear(d_modulation, 6 * d_model, true, init::STD, device),
+            linear: Some(Self::projection(d_modulation, d_model, device)),
+            offsets: None,
         }
+    }
+
+    /// A layer's fresh share in a projection that all layers have in common.
+    pub fn new_shared(d_model: usize, device: &Device) -> Self {
+        Self {
+            linear: None,
+            offsets: Some(init::normal([6, d_model], init::STD, device)),
+        }
+    }
+
+    /// A fresh projection for all layers: `[d_modulation, 6 d_model]`.
+    pub fn projection(d_modulation: usize, d_model: usize, device: &Device) -> Linear {
+        init::linear(d_modulation, 6 * d_model, true, init::STD, device)
     }
 
     /// What the condition says about attention and about the feed-forward layer.
     ///
     /// # Shapes
     /// - `activated`: `[batch, d_modulation]`, through [`activated`]
-    pub fn forward(&self, activated: Tensor<2>) -> [Branch; 2] {
-        let chunks = chunks(self.linear.forward(activated), 6);
+    /// - `shared`: `[batch, 6 d_model]`, what the projection of all layers makes of it, where there is one
+    ///
+    /// # Panics
+    /// If the layer has no projection and none is shared.
+    pub fn forward(&self, activated: Tensor<2>, shared: Option<&Tensor<2>>) -> [Branch; 2] {
+        let projected = match (&self.linear, shared) {
+            (Some(linear), _) => linear.forward(activated),
+            (None, Some(shared)) => shared.clone(),
+            (None, None) => panic!("a modulation without a projection of its own or of all layers"),
+        };
+        let projected = match &self.offsets {
+            Some(offsets) => projected + offsets.val().flatten::<1>(0, 1).unsqueeze(),
+            None => projected,
+        };
+        let chunks = chunks(projected, 6);
         [0, 1].map(|branch| Branch {
             strength: chunks[branch].clone(),
             gain: chunks[2 + branch].clone(),

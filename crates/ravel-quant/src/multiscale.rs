@@ -30,6 +30,9 @@ pub struct MultiscaleConfig {
     /// How much of φ's output replaces its input (`quant_resi` in VAR).
     #[serde(default = "half")]
     pub phi_share: f64,
+    /// Whether the nearest row is the one of greatest cosine, though rows are used at their own length (`using_znorm` in VAR).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cosine: bool,
 }
 
 fn four() -> usize {
@@ -61,6 +64,7 @@ impl MultiscaleConfig {
             vector: self.codebook.init(device),
             phi: phi.collect(),
             phi_share: self.phi_share,
+            cosine: self.cosine,
             sides: self.sides.iter().map(|&side| (side, side)).collect(),
         }
     }
@@ -75,6 +79,8 @@ pub struct MultiscaleQuantizer {
     pub phi: Vec<Conv2d>,
     #[module(skip)]
     phi_share: f64,
+    #[module(skip)]
+    cosine: bool,
     #[module(skip)]
     sides: Vec<(usize, usize)>,
 }
@@ -119,7 +125,7 @@ impl MultiscaleQuantizer {
         let mut canvas_loss: Option<Tensor<1>> = None;
         for (scale, &side) in self.sides.iter().enumerate() {
             let looked_up = sequence_from_grid(area_down(rest, side));
-            let chosen = self.vector.ids(looked_up.clone());
+            let chosen = self.nearest(looked_up.clone());
             groups.push((looked_up.flatten(0, 1), chosen.clone().flatten(0, 1)));
             let added = self.add_scale(canvas, scale, on_device_of(chosen.clone(), &latents));
             rest = plain(target.clone()) - plain(added.clone());
@@ -172,20 +178,35 @@ impl MultiscaleQuantizer {
         canvases
     }
 
-    /// Which of the φ convolutions a scale uses: the nearest of evenly spread ticks, the first on a tie.
-    fn phi_of(&self, scale: usize) -> Option<&Conv2d> {
-        let count = self.phi.len();
-        let place = scale as f64 / (self.sides.len().max(2) - 1) as f64;
-        // Four ticks stand at 1/12 … 11/12 in the published code, other numbers at the middles of equal parts.
-        let edge = if count == 4 { 1.0 / 3.0 } else { 0.5 } / count as f64;
-        let gap = (1.0 - 2.0 * edge) / (count.max(2) - 1) as f64;
-        let tick = |at: usize| edge + gap * at as f64;
-        let nearest = (0..count).min_by(|&a, &b| {
-            let distance = |at: usize| (tick(at) - place).abs();
-            distance(a).total_cmp(&distance(b))
-        })?;
-        self.phi.get(nearest)
+    fn nearest(&self, latents: Tensor<3>) -> Tensor<2, Int> {
+        match self.cosine {
+            true => self.vector.ids_by_cosine(latents),
+            false => self.vector.ids(latents),
+        }
     }
+
+    /// Which of the φ convolutions a scale uses: the nearest of evenly spread ticks.
+    fn phi_of(&self, scale: usize) -> Option<&Conv2d> {
+        let at = nearest_tick(self.phi.len(), scale, self.sides.len())?;
+        self.phi.get(at)
+    }
+}
+
+/// Which of `count` evenly spread ticks is nearest to a scale's place among `scales`, the first of equally near ones; none of none.
+///
+/// Operation by operation as in the published code, since rounding decides ties: VAR's ten scales have two.
+fn nearest_tick(count: usize, scale: usize, scales: usize) -> Option<usize> {
+    let place = scale as f64 / (scales.max(2) - 1) as f64;
+    // Four ticks stand at 1/12 … 11/12 in the published code, other numbers at the middles of equal parts.
+    let first = if count == 4 { 1.0 / 3.0 } else { 0.5 } / count as f64;
+    let last = 1.0 - first;
+    let gap = (last - first) / (count.max(2) - 1) as f64;
+    let tick = |at: usize| match at + 1 == count && count > 1 {
+        true => last,
+        false => at as f64 * gap + first,
+    };
+    let distance = |at: usize| (tick(at) - place).abs();
+    (0..count).min_by(|&a, &b| distance(a).total_cmp(&distance(b)))
 }
 
 impl Pyramid for MultiscaleQuantizer {
@@ -218,8 +239,7 @@ impl Pyramid for MultiscaleQuantizer {
     }
 
     fn ids_for(&self, rest: Tensor<4>, scale: usize) -> Tensor<2, Int> {
-        self.vector
-            .ids(sequence_from_grid(area_down(rest, self.sides[scale])))
+        self.nearest(sequence_from_grid(area_down(rest, self.sides[scale])))
     }
 }
 
@@ -243,4 +263,23 @@ fn grid_from_sequence(sequence: Tensor<3>, (height, columns): (usize, usize)) ->
     sequence
         .swap_dims(1, 2)
         .reshape([batch, width, height, columns])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Checked with NumPy's `linspace` and `argmin`, as the published code has them.
+    #[test]
+    fn ties_between_ticks_fall_as_rounding_has_it() {
+        let of = |scales| -> Vec<_> {
+            let chosen = (0..scales).map(|scale| nearest_tick(4, scale, scales));
+            chosen.map(|at| at.expect("four ticks")).collect()
+        };
+        assert_eq!(of(10), [0, 0, 1, 1, 1, 2, 2, 3, 3, 3]);
+        assert_eq!(of(5), [0, 1, 2, 2, 3]);
+        assert_eq!(of(4), [0, 1, 2, 3]);
+        assert_eq!(nearest_tick(0, 0, 3), None);
+        assert_eq!(nearest_tick(1, 2, 3), Some(0));
+    }
 }

@@ -82,27 +82,19 @@ impl VectorQuantizer {
     /// # Panics
     /// If `d` is not the codebook's width.
     pub fn ids(&self, latents: Tensor<3>) -> Tensor<2, Int> {
-        let [batch, len, width] = latents.dims();
-        let rows = plain(self.rows());
-        let [size, row_width] = rows.dims();
-        assert_eq!(
-            width, row_width,
-            "width axis: latents do not fit the codebook"
-        );
-        let flat = plain(latents).reshape([batch * len, width]);
-        let flat = if self.l2_normalize { unit(flat) } else { flat };
-        // The nearest row by |z - e|² = |z|² - 2 z·e + |e|²: the first term is the same for all rows.
-        let half_squares = rows.clone().square().sum_dim(1).transpose() * 0.5;
-        let across = rows.transpose();
-        let at_once = (SEARCH_CHUNK / size).max(1);
-        let found = (0..batch * len).step_by(at_once).map(|start| {
-            let part = flat
-                .clone()
-                .narrow(0, start, at_once.min(batch * len - start));
-            let scores = part.matmul(across.clone()) - half_squares.clone();
-            scores.argmax(1)
-        });
-        Tensor::cat(found.collect(), 0).reshape([batch, len])
+        nearest(latents, self.codebook.val(), self.l2_normalize)
+    }
+
+    /// The id of the row of greatest cosine at each position, whether or not rows are returned at unit length.
+    ///
+    /// # Shapes
+    /// - `latents`: `[b, n, d]`
+    /// - returns: `[b, n]`
+    ///
+    /// # Panics
+    /// If `d` is not the codebook's width.
+    pub fn ids_by_cosine(&self, latents: Tensor<3>) -> Tensor<2, Int> {
+        nearest(latents, self.codebook.val(), true)
     }
 
     /// The code vectors of ids.
@@ -136,6 +128,32 @@ impl VectorQuantizer {
             vectors: straight_through(latents, vectors),
         }
     }
+}
+
+/// The id of the nearest row at each position, of all at unit length where asked.
+fn nearest(latents: Tensor<3>, codebook: Tensor<2>, unit_length: bool) -> Tensor<2, Int> {
+    let [batch, len, width] = latents.dims();
+    let rows = plain(codebook);
+    let rows = if unit_length { unit(rows) } else { rows };
+    let [size, row_width] = rows.dims();
+    assert_eq!(
+        width, row_width,
+        "width axis: latents do not fit the codebook"
+    );
+    let flat = plain(latents).reshape([batch * len, width]);
+    let flat = if unit_length { unit(flat) } else { flat };
+    // The nearest row by |z - e|² = |z|² - 2 z·e + |e|²: the first term is the same for all rows.
+    let half_squares = rows.clone().square().sum_dim(1).transpose() * 0.5;
+    let across = rows.transpose();
+    let at_once = (SEARCH_CHUNK / size).max(1);
+    let found = (0..batch * len).step_by(at_once).map(|start| {
+        let part = flat
+            .clone()
+            .narrow(0, start, at_once.min(batch * len - start));
+        let scores = part.matmul(across.clone()) - half_squares.clone();
+        scores.argmax(1)
+    });
+    Tensor::cat(found.collect(), 0).reshape([batch, len])
 }
 
 /// Rows at unit length.

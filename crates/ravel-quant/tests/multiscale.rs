@@ -22,6 +22,7 @@ fn published() -> MultiscaleQuantizer {
         sides: SIDES.to_vec(),
         phi: 4,
         phi_share: 0.5,
+        cosine: false,
     };
     let mut quantizer = config.init(&device);
     quantizer.vector.codebook = Param::from_tensor(codebook);

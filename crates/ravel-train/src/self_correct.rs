@@ -91,6 +91,7 @@ mod tests {
             sides: vec![1, 2, 4],
             phi: 0,
             phi_share: 0.5,
+            cosine: false,
         };
         config.init(&device())
     }

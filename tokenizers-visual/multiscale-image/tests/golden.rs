@@ -37,6 +37,7 @@ fn config() -> MultiscaleImageConfig {
             sides: SIDES.to_vec(),
             phi: 4,
             phi_share: 0.5,
+            cosine: false,
         },
     }
 }

@@ -52,6 +52,7 @@ fn config(autoencoder: AutoencoderConfig) -> MultiscaleImageConfig {
             sides: SIDES.to_vec(),
             phi: 4,
             phi_share: 0.5,
+            cosine: false,
         },
     }
 }
@@ -208,8 +209,8 @@ fn every_weight_learns() {
         // The codebook follows by moving means instead, and three scales have use for three of the four φ.
         let expected = [
             "quantizer.vector.codebook",
-            "quantizer.phi.2.weight",
-            "quantizer.phi.2.bias",
+            "quantizer.phi.1.weight",
+            "quantizer.phi.1.bias",
         ];
         assert_eq!(idle(&module, &loss.backward()), expected);
     }
