@@ -23,6 +23,51 @@ pub fn bicubic_up(grid: Tensor<4>, (height, width): (usize, usize)) -> Tensor<4>
     resized(grid, (height, width), bicubic_weights)
 }
 
+/// As [`area_down`] over three axes.
+///
+/// # Shapes
+/// - `grid`: `[b, c, t, h, w]`
+/// - returns: `[b, c, time, height, width]`
+pub fn area_down_3d(grid: Tensor<5>, size: [usize; 3]) -> Tensor<5> {
+    resized_3d(grid, size, area_weights)
+}
+
+/// Linear interpolation along three axes, cell centres aligned (`align_corners = false`), edges repeated.
+///
+/// # Shapes
+/// - `grid`: `[b, c, t, h, w]`
+/// - returns: `[b, c, time, height, width]`
+pub fn trilinear_up(grid: Tensor<5>, size: [usize; 3]) -> Tensor<5> {
+    resized_3d(grid, size, linear_weights)
+}
+
+/// One axis after another, the last one first.
+fn resized_3d(
+    grid: Tensor<5>,
+    size: [usize; 3],
+    weights: fn(usize, usize) -> Vec<Vec<f64>>,
+) -> Tensor<5> {
+    (2..5).rev().fold(grid, |grid, axis| {
+        let shape = grid.dims();
+        let (from, to) = (shape[axis], size[axis - 2]);
+        if from == to {
+            return grid;
+        }
+        let product = weights(from, to).concat();
+        let product = product.into_iter().map(|weight| weight as f32).collect();
+        let product: Tensor<2> = Tensor::from_data(
+            TensorData::new::<f32, _>(product, [to, from]),
+            &grid.device(),
+        );
+        let last = grid.swap_dims(axis, 4);
+        let [b, c, t, h, _] = last.dims();
+        last.reshape([b * c * t * h, from])
+            .matmul(product.transpose())
+            .reshape([b, c, t, h, to])
+            .swap_dims(axis, 4)
+    })
+}
+
 /// `weights(from, to)` gives `to` rows of `from` weights for one axis; both axes together are their Kronecker product.
 fn resized(
     grid: Tensor<4>,
@@ -72,6 +117,21 @@ fn area_weights(from: usize, to: usize) -> Vec<Vec<f64>> {
         .collect()
 }
 
+fn linear_weights(from: usize, to: usize) -> Vec<Vec<f64>> {
+    let scale = from as f64 / to as f64;
+    (0..to)
+        .map(|at| {
+            let centre = ((at as f64 + 0.5) * scale - 0.5).max(0.0);
+            let base = (centre.floor() as usize).min(from - 1);
+            let share = centre - base as f64;
+            let mut row = vec![0.0; from];
+            row[base] += 1.0 - share;
+            row[(base + 1).min(from - 1)] += share;
+            row
+        })
+        .collect()
+}
+
 fn bicubic_weights(from: usize, to: usize) -> Vec<Vec<f64>> {
     let scale = from as f64 / to as f64;
     (0..to)
@@ -110,12 +170,28 @@ mod tests {
     #[test]
     fn weights_of_every_cell_add_up_to_one() {
         for (from, to) in [(8, 3), (8, 8), (5, 4), (3, 8), (1, 6)] {
-            for weights in [area_weights, bicubic_weights] {
+            for weights in [area_weights, bicubic_weights, linear_weights] {
                 for row in weights(from, to) {
                     assert!((row.iter().sum::<f64>() - 1.0).abs() < 1e-12);
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_straight_line_stays_straight_between_its_ends() {
+        let line = Tensor::from_data([[[[[0.0, 1.0]]]]], &device());
+        let found = values(&trilinear_up(line, [2, 1, 4]));
+        let row = [0.0, 0.25, 0.75, 1.0];
+        assert_eq!(found, [row, row].concat());
+    }
+
+    #[test]
+    fn three_axes_agree_with_two() {
+        let grid = ravel_testkit::formula([2, 3, 5, 7], 1, 1.0, &device());
+        let deep = area_down_3d(grid.clone().unsqueeze_dim(2), [1, 2, 3]);
+        let flat = area_down(grid, (2, 3));
+        ravel_testkit::assert_close("mean", &deep.squeeze_dim::<4>(2), &flat, 1e-6);
     }
 
     #[test]
