@@ -73,6 +73,28 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
         "a tokenizer does not know that anything predicts its codes",
     ),
     (
+        "vq-video",
+        &[
+            "ravel-heads",
+            "ravel-backbone",
+            "ravel-decode",
+            "image",
+            "safetensors",
+        ],
+        "a tokenizer does not know that anything predicts its codes",
+    ),
+    (
+        "wavelet-video",
+        &[
+            "ravel-heads",
+            "ravel-backbone",
+            "ravel-decode",
+            "image",
+            "safetensors",
+        ],
+        "a tokenizer does not know that anything predicts its codes",
+    ),
+    (
         "ravel-quant",
         &["ravel-nn", "vq-image", "image"],
         "quantizers know no network",

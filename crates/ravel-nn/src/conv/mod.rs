@@ -4,6 +4,8 @@
 //! layout of the published VQ-GAN family.
 
 pub mod blocks;
+pub mod causal;
+pub mod cells;
 mod compact;
 mod vq_gan;
 
