@@ -4,6 +4,11 @@
 //! A reader takes every key that the reference reads and leaves alone what it does not know: published files carry much that no
 //! computation depends on.
 
+pub mod chameleon_vq;
+pub mod cosmos_dv;
+pub mod emu3_vq;
+pub mod infinity_bsq;
+pub mod janus_vq;
 pub mod llamagen_vq;
 
 use serde::de::DeserializeOwned;
@@ -44,4 +49,16 @@ pub fn read_config<T: DeserializeOwned>(
         family,
         reason: error.to_string(),
     })
+}
+
+/// A configuration that asks for what the reference does not do.
+fn refused(family: &'static str, field: &str, found: &str, expected: &str) -> FamilyError {
+    FamilyError::Part {
+        family,
+        source: ravel_core::Error::Config {
+            field: field.into(),
+            found: found.into(),
+            expected: expected.into(),
+        },
+    }
 }

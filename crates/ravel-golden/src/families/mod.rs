@@ -1,6 +1,11 @@
 //! The families that can be run, one file each.
 
+mod chameleon_vq;
+mod cosmos_dv;
 mod decode_logits_processors;
+mod emu3_vq;
+mod infinity_bsq;
+mod janus_vq;
 mod quantizers_lucidrains;
 
 use crate::{Case, CaseReport, GoldenError};
@@ -22,7 +27,12 @@ const fn family(name: &'static str, run: Run) -> Family {
 
 /// All families, sorted by name.
 pub const FAMILIES: &[Family] = &[
+    family("chameleon_vq", chameleon_vq::run),
+    family("cosmos_dv", cosmos_dv::run),
     family("decode_logits_processors", decode_logits_processors::run),
+    family("emu3_vq", emu3_vq::run),
+    family("infinity_bsq", infinity_bsq::run),
+    family("janus_vq", janus_vq::run),
     family("quantizers_lucidrains", quantizers_lucidrains::run),
 ];
 
