@@ -12,7 +12,9 @@ use safetensors::Dtype;
 use crate::WeightsError;
 use crate::bytes::Bytes;
 use crate::header::{self, Header, one_line};
+use crate::index;
 use crate::keys::Naming;
+use crate::pytorch;
 use crate::stored::{Number, Stored};
 use crate::view::View;
 
@@ -30,32 +32,62 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a file. Its header must fit the file's size before anything else is read.
+    /// Opens a safetensors file, the index of a sharded one (`….index.json`) or a file of `torch.save`.
+    ///
+    /// Headers must fit the file's size before anything else is read, and pickles are read as descriptions, never executed. Of
+    /// nested dictionaries in PyTorch files the usual one is taken (`model_ema`, `model`, `module`, `state_dict`, …, or the only one).
     ///
     /// # Errors
-    /// [`WeightsError::File`] or [`WeightsError::Format`].
+    /// [`WeightsError::File`], [`WeightsError::Format`], [`WeightsError::Pytorch`] or [`WeightsError::Index`].
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
+        Self::open_as(path, None)
+    }
+
+    /// Opens a PyTorch file and takes the dictionary that `inside` names: `model`, `ema.generator`.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`]; a dictionary that is not there is answered with those that are.
+    pub fn open_inside(path: &Path, inside: &str) -> Result<Self, WeightsError> {
+        Self::open_as(path, Some(inside))
+    }
+
+    fn open_as(path: &Path, inside: Option<&str>) -> Result<Self, WeightsError> {
         let shown = path.display().to_string();
+        if path.extension().is_some_and(|end| end == "json") {
+            return index::open(path, &shown);
+        }
         let bytes = map(path).map_err(|source| WeightsError::File {
             path: shown.clone(),
             source,
         })?;
-        Self::read(bytes, &shown)
+        Self::read(bytes, &shown, inside)
     }
 
-    /// Reads bytes in memory; `shown` stands for them in messages.
+    /// Reads the bytes of a file in memory; `shown` stands for them in messages.
     ///
     /// # Errors
-    /// [`WeightsError::Format`] if a length, a shape or an offset does not add up.
+    /// [`WeightsError::Format`] or [`WeightsError::Pytorch`] if a length, a shape or an offset does not add up.
     pub fn from_bytes(bytes: Cow<'static, [u8]>, shown: &str) -> Result<Self, WeightsError> {
-        Self::read(Bytes::Memory(bytes), shown)
+        Self::read(Bytes::Memory(bytes), shown, None)
     }
 
-    fn read(bytes: Bytes, shown: &str) -> Result<Self, WeightsError> {
-        safetensors(bytes, shown).map_err(|reason| WeightsError::Format {
-            path: shown.into(),
-            reason,
-        })
+    fn read(bytes: Bytes, shown: &str, inside: Option<&str>) -> Result<Self, WeightsError> {
+        let path = shown.to_string();
+        if let Some(other) = no_weights(&bytes) {
+            return Err(WeightsError::Format {
+                path,
+                reason: other.into(),
+            });
+        }
+        if pytorch::looks_like(&bytes) {
+            return pytorch::open(bytes, shown, inside)
+                .map_err(|reason| WeightsError::Pytorch { path, reason });
+        }
+        match inside {
+            None => safetensors(bytes, shown),
+            Some(_) => Err("safetensors files have no dictionaries to choose from".into()),
+        }
+        .map_err(|reason| WeightsError::Format { path, reason })
     }
 
     pub(crate) fn new(
@@ -182,6 +214,19 @@ fn pair(name: &str, checkpoint: &Checkpoint) -> Option<[String; 3]> {
     let both =
         checkpoint.views.contains_key(&directions) && !checkpoint.views.contains_key(&weight);
     both.then(|| [name.to_string(), directions, weight])
+}
+
+/// What a download may have brought instead of weights.
+fn no_weights(bytes: &[u8]) -> Option<&'static str> {
+    let begins = |text: &str| {
+        bytes
+            .get(..text.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(text.as_bytes()))
+    };
+    if begins("version https://git-lfs") {
+        return Some("it is a Git LFS pointer; the file itself was not fetched");
+    }
+    (begins("<!doctype") || begins("<html")).then_some("it is a web page")
 }
 
 fn map(path: &Path) -> std::io::Result<Bytes> {

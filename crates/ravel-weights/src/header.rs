@@ -1,7 +1,8 @@
 //! The header of a safetensors file: read and checked before anything behind it is touched.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
 
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
@@ -49,7 +50,7 @@ pub(crate) fn length(first: &[u8], size: u64) -> Result<usize, String> {
 /// Reads the JSON of a header that stands in a file of `size` bytes.
 pub(crate) fn parse(json: &[u8], size: u64) -> Result<Header, String> {
     let wrong = |error: serde_json::Error| one_line(&error.to_string());
-    let UniqueNames = serde_json::from_slice(json).map_err(wrong)?;
+    let _: Unique<IgnoredAny> = serde_json::from_slice(json).map_err(wrong)?;
     let header: Metadata = serde_json::from_slice(json).map_err(wrong)?;
     let data_start = LENGTH_BYTES + json.len();
     let described = (data_start as u64).saturating_add(header.data_len() as u64);
@@ -95,29 +96,31 @@ pub(crate) fn one_line(text: &str) -> String {
 }
 
 /// A JSON object in which no name occurs twice. A map would keep the last one and say nothing.
-struct UniqueNames;
+pub(crate) struct Unique<T>(pub(crate) BTreeMap<String, T>);
 
-impl<'de> Deserialize<'de> for UniqueNames {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Unique<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(UniqueNames)
+        deserializer.deserialize_map(UniqueVisitor(PhantomData))
     }
 }
 
-impl<'de> Visitor<'de> for UniqueNames {
-    type Value = Self;
+struct UniqueVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for UniqueVisitor<T> {
+    type Value = Unique<T>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
         formatter.write_str("an object of tensors")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
-        let mut seen = HashSet::new();
-        while let Some((name, IgnoredAny)) = map.next_entry::<String, IgnoredAny>()? {
-            if seen.contains(&name) {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Unique<T>, A::Error> {
+        let mut seen = BTreeMap::new();
+        while let Some((name, value)) = map.next_entry::<String, T>()? {
+            if seen.contains_key(&name) {
                 return Err(A::Error::custom(format!("`{name}` occurs twice")));
             }
-            seen.insert(name);
+            seen.insert(name, value);
         }
-        Ok(self)
+        Ok(Unique(seen))
     }
 }

@@ -1,11 +1,14 @@
-//! Checkpoints in and out: safetensors files read with every size checked, laid into a module by parameter path
-//! with one report of everything that does not fit, and written so that a kill leaves the old file or the new one.
+//! Checkpoints in and out: safetensors and PyTorch files read with every size checked and no pickle executed, renamed by key tables, laid
+//! into a module by parameter path with one report of everything that does not fit, and written so that a kill leaves the old file or
+//! the new one.
 
 mod bytes;
 mod checkpoint;
 mod header;
+mod index;
 mod keys;
 mod module;
+mod pytorch;
 mod stored;
 mod view;
 mod write;
@@ -30,6 +33,22 @@ pub enum WeightsError {
     #[error("{path}: not a safetensors file that can be trusted: {reason}")]
     Format {
         /// The file, or a word for bytes in memory.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The bytes are no file of `torch.save`, one that is cut off or lies, or one whose pickle asks for something that no weights need.
+    #[error("{path}: not a PyTorch file that can be trusted: {reason}")]
+    Pytorch {
+        /// The file, or a word for bytes in memory.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The index of a sharded checkpoint does not add up.
+    #[error("{path}: not an index of weight files that can be trusted: {reason}")]
+    Index {
+        /// The index.
         path: String,
         /// What is wrong.
         reason: String,
