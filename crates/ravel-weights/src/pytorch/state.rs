@@ -224,9 +224,7 @@ impl Walk<'_, '_> {
 }
 
 /// The names without what wrappers added.
-fn unwrapped<'a>(
-    found: Vec<(String, &'a TensorRef)>,
-) -> Result<BTreeMap<String, &'a TensorRef>, String> {
+fn unwrapped(found: Vec<(String, &TensorRef)>) -> Result<BTreeMap<String, &TensorRef>, String> {
     let clean = |name: &str| {
         let parts = name.split('.').filter(|part| !WRAPPERS.contains(part));
         parts.collect::<Vec<_>>().join(".")
