@@ -6,10 +6,16 @@
 
 pub mod chameleon_vq;
 pub mod cosmos_dv;
+pub mod csm;
+pub mod dia;
 pub mod emu3_vq;
+pub mod fish_dual_ar;
 pub mod infinity_bsq;
 pub mod janus_vq;
 pub mod llamagen_vq;
+pub mod musicgen;
+
+mod hub;
 
 use serde::de::DeserializeOwned;
 

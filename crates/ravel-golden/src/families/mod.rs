@@ -2,11 +2,16 @@
 
 mod chameleon_vq;
 mod cosmos_dv;
+mod csm;
 mod decode_logits_processors;
+mod dia;
 mod emu3_vq;
+mod fish_dual_ar;
 mod infinity_bsq;
 mod janus_vq;
+mod musicgen_delay;
 mod quantizers_lucidrains;
+mod words;
 
 use crate::{Case, CaseReport, GoldenError};
 
@@ -29,10 +34,14 @@ const fn family(name: &'static str, run: Run) -> Family {
 pub const FAMILIES: &[Family] = &[
     family("chameleon_vq", chameleon_vq::run),
     family("cosmos_dv", cosmos_dv::run),
+    family("csm", csm::run),
     family("decode_logits_processors", decode_logits_processors::run),
+    family("dia", dia::run),
     family("emu3_vq", emu3_vq::run),
+    family("fish_dual_ar", fish_dual_ar::run),
     family("infinity_bsq", infinity_bsq::run),
     family("janus_vq", janus_vq::run),
+    family("musicgen_delay", musicgen_delay::run),
     family("quantizers_lucidrains", quantizers_lucidrains::run),
 ];
 
