@@ -3,7 +3,7 @@
 CARGO ?= cargo
 RAVEL := target/release/ravel
 
-.PHONY: demo test data bench setup setup-data
+.PHONY: demo test data data-video bench setup setup-data
 
 ## Builds Ravel and makes pictures with the embedded defaults, in ./demo.
 demo: setup
@@ -24,6 +24,11 @@ test: setup
 ## Builds the default training data in ./data/emoji.
 data: setup-data
 	$(CARGO) xtask data
+
+## Builds the default video data in ./data/video.
+data-video: setup-data
+	@command -v ffmpeg >/dev/null || { sudo=$$(command -v sudo || true); $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends ffmpeg; }
+	$(CARGO) xtask data-video
 
 ## Wall time and memory of the main jobs.
 bench:

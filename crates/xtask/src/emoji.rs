@@ -129,6 +129,30 @@ fn parse(list: &str) -> Vec<Emoji> {
 
 /// The font's bitmap of a sequence on white, or nothing if the font has no single glyph for it.
 fn draw(face: &Face<'_>, text: &str) -> Result<Option<RgbImage>> {
+    Ok(bitmap(face, text)?.map(|picture| square_on_white(&picture)))
+}
+
+/// The font's bitmaps of all emoji whose names are wanted, with their names.
+pub fn bitmaps(
+    font: &Path,
+    list: &Path,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<Vec<(String, RgbaImage)>> {
+    let list = read(list, "unicode-data")?;
+    let font = read(font, "fonts-noto-color-emoji")?;
+    let face = Face::from_slice(&font, 0).context("the font cannot be parsed")?;
+    let emoji = parse(&String::from_utf8(list).context("the emoji list is not UTF-8")?);
+    let mut found = Vec::new();
+    for item in emoji.into_iter().filter(|item| wanted(&item.name)) {
+        if let Some(picture) = bitmap(&face, &item.text)? {
+            found.push((item.name, picture));
+        }
+    }
+    Ok(found)
+}
+
+/// The font's bitmap of a sequence, or nothing if the font has no single glyph for it.
+fn bitmap(face: &Face<'_>, text: &str) -> Result<Option<RgbaImage>> {
     let mut buffer = UnicodeBuffer::new();
     buffer.push_str(text);
     let shaped = rustybuzz::shape(face, &[], buffer);
@@ -147,7 +171,7 @@ fn draw(face: &Face<'_>, text: &str) -> Result<Option<RgbImage>> {
         return Ok(None);
     };
     let picture = image::load_from_memory(bitmap.data).context("a bitmap of the font")?;
-    Ok(Some(square_on_white(&picture.to_rgba8())))
+    Ok(Some(picture.to_rgba8()))
 }
 
 /// The middle square, transparency laid on white in sRGB values.

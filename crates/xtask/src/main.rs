@@ -1,9 +1,10 @@
-//! Chores of the repository: `cargo xtask check`, `cargo xtask data` and `cargo xtask golden`.
+//! Chores of the repository: `cargo xtask check`, `cargo xtask data`, `cargo xtask data-video` and `cargo xtask golden`.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // A command of its own.
 
 mod arrows;
 mod emoji;
 mod golden;
+mod video;
 
 use std::process::ExitCode;
 
@@ -24,6 +25,8 @@ enum Chore {
     Data(emoji::Options),
     /// Run case folders of published reference code and compare every tensor.
     Golden(golden::Options),
+    /// Build the default video data: clips of moving emoji and shapes with the places of all objects.
+    DataVideo(video::Options),
 }
 
 fn main() -> ExitCode {
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
         Chore::Check => arrows::check(),
         Chore::Data(options) => emoji::build(&options),
         Chore::Golden(options) => return golden::run(&options),
+        Chore::DataVideo(options) => video::build(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
