@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ravel_pipeline::{Definition, Source, Task, build, build_tokenizer, schema};
+use ravel_pipeline::{Definition, Source, Task, build, build_tokenizer, build_video_tokenizer, schema};
 use serde_json::json;
 use text_to_image::TextToImage;
 
@@ -167,6 +167,10 @@ fn check(name: &str, device: DeviceName) -> Result<(), Failure> {
                 "{name}: {} is whole, hash {}",
                 parts.name, parts.hash
             ));
+        }
+        Task::VideoTokenizer | Task::VideoContinuation => {
+            build_video_tokenizer(&definition.tokenizer, &source, &device)?;
+            say(&format!("{name}: {} is whole", definition.name));
         }
         Task::ImageTokenizer => {
             build_tokenizer(&definition.tokenizer, &source, &device)?;

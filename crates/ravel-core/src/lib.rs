@@ -11,6 +11,7 @@ mod generate;
 mod layout;
 mod seed;
 mod tokenize;
+mod video;
 
 pub use codes::Codes;
 pub use error::{Error, Result};
@@ -24,3 +25,4 @@ pub use tokenize::{
     CodeSpec, DecodeChunks, EncodeChunks, ImageSpec, ImageTokenizer, Images, Pyramid, SoundSpec,
     SoundTokenizer, Streaming, Tokenizer, Waveform,
 };
+pub use video::{Canvas, Clip, VideoSpec, VideoTokenizer};

@@ -1,9 +1,10 @@
 //! From a definition to built parts.
 
 use burn::tensor::Device;
+use causal_video::{CausalVideoTokenizer, PerFrame};
 use multiscale_image::MultiscaleImageTokenizer;
 use ravel_backbone::Transformer;
-use ravel_core::{Backbone, Decoding, Head, ImageTokenizer};
+use ravel_core::{Backbone, Decoding, Head, ImageTokenizer, VideoTokenizer};
 use ravel_decode::SamplerConfig;
 use ravel_heads::{HeadConfig, PrefixConfig, PrefixEmbedding};
 use ravel_text::Subwords;
@@ -90,7 +91,34 @@ fn tokenizer(
         TokenizerPart::MultiscaleImage { config, .. } => faults
             .keep(load(config.init(device), &checkpoint, ""))
             .map(|module| Box::new(MultiscaleImageTokenizer::new(module, config)) as _),
+        TokenizerPart::CausalVideo { .. } => unreachable!("its spec() is an error"),
     })
+}
+
+/// Builds the video tokenizer of a definition. An image tokenizer with one grid of codes stands in for one, frame by frame.
+///
+/// # Errors
+/// [`PipelineError`] if a size is impossible or the weights do not fit.
+pub fn build_video_tokenizer(
+    part: &TokenizerPart,
+    source: &Source,
+    device: &Device,
+) -> Result<Box<dyn VideoTokenizer>, PipelineError> {
+    let wrong = |source| PipelineError::Part {
+        name: "tokenizer".into(),
+        source,
+    };
+    let TokenizerPart::CausalVideo { config, weights } = part else {
+        let image = build_tokenizer(part, source, device)?;
+        return Ok(Box::new(PerFrame::new(image).map_err(wrong)?));
+    };
+    config.validate().map_err(wrong)?;
+    let mut faults = Faults::default();
+    faults
+        .keep(Checkpoint::from_bytes(source.read(weights)?, weights))
+        .and_then(|checkpoint| faults.keep(load(config.init(device), &checkpoint, "")))
+        .map(|module| Box::new(CausalVideoTokenizer::new(module, config)) as _)
+        .ok_or_else(|| faults.report())
 }
 
 /// Builds all parts of a text-to-image definition.

@@ -1,5 +1,6 @@
 //! The definition file.
 
+use causal_video::CausalVideoConfig;
 use multiscale_image::MultiscaleImageConfig;
 use ravel_backbone::TransformerConfig;
 use ravel_core::ImageSpec;
@@ -19,6 +20,10 @@ pub enum Task {
     TextToImage,
     /// A picture becomes codes and back; no generator.
     ImageTokenizer,
+    /// A clip becomes codes and back; no generator.
+    VideoTokenizer,
+    /// Frames in, the frames that come next out.
+    VideoContinuation,
 }
 
 impl Task {
@@ -27,6 +32,8 @@ impl Task {
         match self {
             Self::TextToImage => "text-to-image",
             Self::ImageTokenizer => "image-tokenizer",
+            Self::VideoTokenizer => "video-tokenizer",
+            Self::VideoContinuation => "video-continuation",
         }
     }
 }
@@ -98,6 +105,13 @@ pub enum TokenizerPart {
         /// Sizes.
         config: MultiscaleImageConfig,
     },
+    /// A first frame, then how groups of frames change.
+    CausalVideo {
+        /// File with the weights.
+        weights: String,
+        /// Sizes.
+        config: CausalVideoConfig,
+    },
 }
 
 impl TokenizerPart {
@@ -106,24 +120,32 @@ impl TokenizerPart {
         match self {
             Self::VqImage { .. } => "vq-image",
             Self::MultiscaleImage { .. } => "multiscale-image",
+            Self::CausalVideo { .. } => "causal-video",
         }
     }
 
     /// File with the weights.
     pub fn weights(&self) -> &str {
         match self {
-            Self::VqImage { weights, .. } | Self::MultiscaleImage { weights, .. } => weights,
+            Self::VqImage { weights, .. }
+            | Self::MultiscaleImage { weights, .. }
+            | Self::CausalVideo { weights, .. } => weights,
         }
     }
 
-    /// What the codes look like.
+    /// What the codes of pictures look like.
     ///
     /// # Errors
-    /// [`ravel_core::Error::Config`] names the field that no tokenizer can be built from.
+    /// [`ravel_core::Error::Config`] names the field that no image tokenizer can be built from.
     pub fn spec(&self) -> ravel_core::Result<ImageSpec> {
         match self {
             Self::VqImage { config, .. } => config.validate().map(|()| config.spec()),
             Self::MultiscaleImage { config, .. } => config.validate().map(|()| config.spec()),
+            Self::CausalVideo { .. } => Err(ravel_core::Error::Config {
+                field: "tokenizer.kind".into(),
+                found: self.kind().into(),
+                expected: "a tokenizer of pictures".into(),
+            }),
         }
     }
 }

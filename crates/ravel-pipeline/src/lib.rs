@@ -8,7 +8,7 @@ mod definition;
 mod source;
 mod toml_error;
 
-pub use build::{Parts, build, build_tokenizer};
+pub use build::{Parts, build, build_tokenizer, build_video_tokenizer};
 pub use definition::{BackbonePart, Definition, Task, TextPart, TokenizerPart, schema};
 pub use source::Source;
 pub use toml_error::{DefinitionError, parse_toml};

@@ -5,6 +5,7 @@
 //! that was stopped and resumed gives the same bytes as one that was not (on the CPU).
 
 mod checkpoint;
+mod clips;
 mod code_table;
 mod data;
 mod generator;
@@ -15,19 +16,24 @@ mod recipe;
 mod run;
 mod self_correct;
 mod tokenizer;
+mod video_tokenizer;
 
 use std::path::PathBuf;
 
 use burn::tensor::Tensor;
 
+pub use clips::{ClipItem, ClipObject, ClipRow, Clips, Part};
 pub use data::{Batches, DataConfig, Item, Pictures};
 pub use generator::{GeneratorTask, TextToImageModel};
 pub use log::loss_plot;
 pub use loss::{ReconstructionConfig, cross_entropy, reconstruction};
 pub use optimizer::{Optimizer, OptimizerConfig, Update, follow};
-pub use recipe::{GeneratorConfig, OutputConfig, Recipe, TaskConfig, TokenizerConfig};
+pub use recipe::{
+    GeneratorConfig, OutputConfig, Recipe, TaskConfig, TokenizerConfig, VideoTokenizerConfig,
+};
 pub use run::{Event, Outcome, Task, Watch, train};
 pub use tokenizer::TokenizerTask;
+pub use video_tokenizer::VideoTokenizerTask;
 
 /// What stops a training run.
 #[derive(Debug, thiserror::Error)]

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use causal_video::CausalVideoConfig;
 use multiscale_image::MultiscaleImageConfig;
 use ravel_backbone::TransformerConfig;
 use ravel_decode::SamplerConfig;
@@ -57,6 +58,8 @@ pub enum TaskConfig {
     Tokenizer(TokenizerConfig),
     /// A text-to-image generator over a trained tokenizer's codes.
     Generator(GeneratorConfig),
+    /// A video tokenizer.
+    VideoTokenizer(VideoTokenizerConfig),
 }
 
 /// Training of an image tokenizer.
@@ -94,6 +97,33 @@ pub enum TokenizerModelConfig {
     VqImage(VqImageConfig),
     /// A coarse-to-fine pyramid of codes.
     MultiscaleImage(MultiscaleImageConfig),
+}
+
+/// Training of a video tokenizer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct VideoTokenizerConfig {
+    /// The tokenizer.
+    pub model: CausalVideoConfig,
+    /// Groups after the first frame that a step decodes one on another.
+    pub groups: usize,
+    /// Weight of the later groups' loss; the first frame's is 1.
+    #[serde(default = "four")]
+    pub later_weight: f64,
+    /// Weight of the share of pixels that are painted anew rather than moved.
+    #[serde(default = "hundredth")]
+    pub paint: f64,
+    /// The reconstruction loss.
+    #[serde(default)]
+    pub reconstruction: ReconstructionConfig,
+}
+
+fn four() -> f64 {
+    4.0
+}
+
+fn hundredth() -> f64 {
+    0.01
 }
 
 /// Training of a text-to-image generator.

@@ -9,7 +9,10 @@ use ravel_media::Picture;
 use ravel_weights::Checkpoint;
 
 use crate::log::{Log, log_path};
-use crate::{GeneratorTask, Pictures, Recipe, TaskConfig, TokenizerTask, TrainError, checkpoint};
+use crate::{
+    Clips, GeneratorTask, Pictures, Recipe, TaskConfig, TokenizerTask, TrainError, VideoTokenizerTask,
+    checkpoint,
+};
 
 /// What a training run is made of besides its loop.
 pub trait Task {
@@ -114,15 +117,20 @@ pub fn train(
             ),
         });
     }
-    let pictures = Pictures::read(&recipe.data)?;
     match &recipe.task {
         TaskConfig::Tokenizer(config) => {
-            let task = TokenizerTask::new(recipe, config, pictures, device)?;
+            let task = TokenizerTask::new(recipe, config, Pictures::read(&recipe.data)?, device)?;
             let parameters = task.parameters();
             run(recipe, folder, resume, task, parameters, watch)
         }
         TaskConfig::Generator(config) => {
-            let task = GeneratorTask::new(recipe, config, pictures, device)?;
+            let task = GeneratorTask::new(recipe, config, Pictures::read(&recipe.data)?, device)?;
+            let parameters = task.parameters();
+            run(recipe, folder, resume, task, parameters, watch)
+        }
+        TaskConfig::VideoTokenizer(config) => {
+            let clips = Clips::read(&recipe.data)?;
+            let task = VideoTokenizerTask::new(recipe, config, clips, device)?;
             let parameters = task.parameters();
             run(recipe, folder, resume, task, parameters, watch)
         }

@@ -73,8 +73,8 @@ impl CompactConfig {
             .zip(&self.encoder_blocks)
             .map(|(&width, &blocks)| {
                 let level = Level {
-                    enter: conv(channels, width, 3, stride, device),
-                    blocks: (0..blocks).map(|_| Block::new(width, device)).collect(),
+                    enter: kaiming_convolution(channels, width, 3, stride, device),
+                    blocks: (0..blocks).map(|_| ResidualBlock::new(width, device)).collect(),
                 };
                 (channels, stride) = (width, 2);
                 level
@@ -82,7 +82,7 @@ impl CompactConfig {
         let levels = levels.collect();
         CompactEncoder {
             levels,
-            out: conv(channels, code_width, 1, 1, device),
+            out: kaiming_convolution(channels, code_width, 1, 1, device),
             patch: self.patch,
         }
     }
@@ -96,8 +96,8 @@ impl CompactConfig {
             .zip(&self.decoder_blocks)
             .map(|(&width, &blocks)| {
                 let level = Level {
-                    enter: conv(channels, width * grow, kernel, 1, device),
-                    blocks: (0..blocks).map(|_| Block::new(width, device)).collect(),
+                    enter: kaiming_convolution(channels, width * grow, kernel, 1, device),
+                    blocks: (0..blocks).map(|_| ResidualBlock::new(width, device)).collect(),
                 };
                 // A cell grows into four by itself; the blocks after it look around.
                 (channels, grow, kernel) = (width, 4, 1);
@@ -106,13 +106,15 @@ impl CompactConfig {
         let levels = levels.collect();
         CompactDecoder {
             levels,
-            out: conv(channels, 3 * self.patch * self.patch, 3, 1, device),
+            out: kaiming_convolution(channels, 3 * self.patch * self.patch, 3, 1, device),
             patch: self.patch,
         }
     }
 }
 
-fn conv(from: usize, to: usize, kernel: usize, stride: usize, device: &Device) -> Conv2d {
+/// A square convolution that keeps the size where `stride` is 1 (odd kernels), its fresh weights from a normal distribution of
+/// variance 1 / inputs.
+pub fn kaiming_convolution(from: usize, to: usize, kernel: usize, stride: usize, device: &Device) -> Conv2d {
     let around = kernel / 2;
     Conv2dConfig::new([from, to], [kernel, kernel])
         .with_stride([stride, stride])
@@ -128,28 +130,32 @@ fn conv(from: usize, to: usize, kernel: usize, stride: usize, device: &Device) -
 #[derive(Module, Debug)]
 struct Level {
     enter: Conv2d,
-    blocks: Vec<Block>,
+    blocks: Vec<ResidualBlock>,
 }
 
-/// `x + conv(relu(conv(relu(x))))`.
+/// `x + conv(relu(conv(relu(x))))`, the identity at first.
 #[derive(Module, Debug)]
-struct Block {
+pub struct ResidualBlock {
     first: Conv2d,
     second: Conv2d,
 }
 
-impl Block {
-    fn new(width: usize, device: &Device) -> Self {
-        let mut second = conv(width, width, 3, 1, device);
+impl ResidualBlock {
+    /// A block of `width` channels.
+    pub fn new(width: usize, device: &Device) -> Self {
+        let mut second = kaiming_convolution(width, width, 3, 1, device);
         // A block begins as the identity, so that deep stacks learn from the first step.
         second.weight = Param::from_tensor(Tensor::zeros([width, width, 3, 3], device));
         Self {
-            first: conv(width, width, 3, 1, device),
+            first: kaiming_convolution(width, width, 3, 1, device),
             second,
         }
     }
 
-    fn forward(&self, grid: Tensor<4>) -> Tensor<4> {
+    /// # Shapes
+    /// - `grid`: `[b, width, rows, columns]`
+    /// - returns: like `grid`
+    pub fn forward(&self, grid: Tensor<4>) -> Tensor<4> {
         let inner = self.first.forward(relu(grid.clone()));
         grid + self.second.forward(relu(inner))
     }

@@ -15,7 +15,9 @@ use ravel_core::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use compact::{CompactConfig, CompactDecoder, CompactEncoder};
+pub use compact::{
+    CompactConfig, CompactDecoder, CompactEncoder, ResidualBlock, kaiming_convolution,
+};
 pub use vq_gan::{VqGanConfig, VqGanDecoder, VqGanEncoder};
 
 /// Which encoder and decoder.

@@ -1,0 +1,218 @@
+//! Clips with what is known of them, held in memory as bytes.
+
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use rand_core::Rng;
+use ravel_core::Seed;
+use serde::{Deserialize, Serialize};
+
+use crate::{DataConfig, TrainError};
+
+/// One clip.
+#[derive(Debug, Clone)]
+pub struct ClipItem {
+    /// RGB bytes, frame by frame, channel first: `frames * 3 * size * size`.
+    pub bytes: Vec<u8>,
+    /// What the data says of it.
+    pub row: ClipRow,
+}
+
+/// A row of the data: a file of JSON lines, files relative to it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ClipRow {
+    /// A picture of all frames from top to bottom.
+    pub file: String,
+    /// Number of frames.
+    pub frames: usize,
+    /// How fast they follow one another.
+    #[serde(default = "twelve")]
+    pub frames_per_second: f32,
+    /// `train` or `held-out`.
+    #[serde(default = "train")]
+    pub split: String,
+    /// What kind of motion it shows.
+    #[serde(default)]
+    pub kind: String,
+    /// What moves, if that is known.
+    #[serde(default)]
+    pub objects: Vec<ClipObject>,
+}
+
+/// Where an object is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ClipObject {
+    /// What it is.
+    pub what: String,
+    /// Height and width in pixels.
+    pub size: usize,
+    /// Middle in each frame, pixels from the left edge.
+    pub x: Vec<f64>,
+    /// Middle in each frame, pixels from the upper edge.
+    pub y: Vec<f64>,
+}
+
+fn twelve() -> f32 {
+    12.0
+}
+
+fn train() -> String {
+    "train".into()
+}
+
+/// All clips of a recipe, split.
+#[derive(Debug, Clone)]
+pub struct Clips {
+    /// Height and width.
+    pub size: usize,
+    /// What the model learns from.
+    pub train: Vec<ClipItem>,
+    /// What it never sees.
+    pub held_out: Vec<ClipItem>,
+}
+
+impl Clips {
+    /// Reads all rows.
+    ///
+    /// # Errors
+    /// [`TrainError::Data`] names the file and line of the first row that cannot be used.
+    pub fn read(config: &DataConfig) -> Result<Self, TrainError> {
+        let path = &config.rows;
+        let wrong = |reason: String| TrainError::Data {
+            path: path.clone(),
+            reason,
+        };
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            wrong(format!("{error} (`make data-video` builds the default clips)"))
+        })?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let mut clips = Self {
+            size: config.size,
+            train: Vec::new(),
+            held_out: Vec::new(),
+        };
+        for (at, line) in text.lines().enumerate() {
+            if line.trim().is_empty() {
+                continue;
+            }
+            let place = |reason: String| wrong(format!("line {}: {reason}", at + 1));
+            let row: ClipRow =
+                serde_json::from_str(line).map_err(|error| place(error.to_string()))?;
+            let held_out = row.split == "held-out";
+            let item = read_clip(folder, row, config.size).map_err(place)?;
+            match held_out {
+                true => clips.held_out.push(item),
+                false => clips.train.push(item),
+            }
+        }
+        if clips.train.is_empty() {
+            return Err(wrong("no training clip in it".into()));
+        }
+        Ok(clips)
+    }
+
+    /// Some frames of some clips.
+    ///
+    /// # Shapes
+    /// - returns: `[parts, len, 3, size, size]` in `-1..=1`
+    ///
+    /// # Panics
+    /// If a part goes beyond its clip.
+    pub fn tensor(&self, parts: &[Part<'_>], len: usize, device: &Device) -> Tensor<5> {
+        let frame = 3 * self.size * self.size;
+        let mut values = Vec::with_capacity(parts.len() * len * frame);
+        for part in parts {
+            let bytes = &part.item.bytes[part.start * frame..(part.start + len) * frame];
+            for row in bytes.chunks_exact(self.size) {
+                let value = |&byte: &u8| f32::from(byte) / 127.5 - 1.0;
+                match part.mirror {
+                    true => values.extend(row.iter().rev().map(value)),
+                    false => values.extend(row.iter().map(value)),
+                }
+            }
+        }
+        let shape = [parts.len(), len, 3, self.size, self.size];
+        Tensor::from_data(TensorData::new::<f32, _>(values, shape), device)
+    }
+
+    /// A part of `len` frames of each of some training clips, drawn from a seed.
+    ///
+    /// # Panics
+    /// If a clip is shorter than that; [`Clips::check_length`] says so beforehand.
+    pub fn drawn(&self, items: &[usize], len: usize, flip: bool, seed: Seed) -> Vec<Part<'_>> {
+        let draw = |(row, &item): (usize, &usize)| {
+            let item = &self.train[item];
+            let mut random = seed.indexed(row as u64).stream();
+            let places = item.row.frames - len + 1;
+            Part {
+                start: random.next_u32() as usize % places,
+                mirror: flip && random.next_u32() % 2 == 1,
+                item,
+            }
+        };
+        items.iter().enumerate().map(draw).collect()
+    }
+
+    /// Checks that every clip has `len` frames at least.
+    ///
+    /// # Errors
+    /// [`TrainError::Data`] names the first that is shorter.
+    pub fn check_length(&self, len: usize) -> Result<(), TrainError> {
+        let all = self.train.iter().chain(&self.held_out);
+        match all.into_iter().find(|item| item.row.frames < len) {
+            None => Ok(()),
+            Some(item) => Err(TrainError::Data {
+                path: item.row.file.clone().into(),
+                reason: format!("it has {} frames, {len} are needed", item.row.frames),
+            }),
+        }
+    }
+}
+
+/// Where some frames are taken from.
+#[derive(Debug, Clone, Copy)]
+pub struct Part<'a> {
+    /// The clip.
+    pub item: &'a ClipItem,
+    /// The first frame.
+    pub start: usize,
+    /// Whether left and right are swapped.
+    pub mirror: bool,
+}
+
+impl<'a> Part<'a> {
+    /// A clip from its beginning.
+    pub fn beginning(item: &'a ClipItem) -> Self {
+        Self {
+            item,
+            start: 0,
+            mirror: false,
+        }
+    }
+}
+
+fn read_clip(folder: &Path, row: ClipRow, size: usize) -> Result<ClipItem, String> {
+    let picture =
+        ravel_media::read_image(&folder.join(&row.file)).map_err(|error| error.to_string())?;
+    if (picture.width, picture.height) != (size, row.frames * size) || row.frames == 0 {
+        return Err(format!(
+            "{} is {} x {} pixels, {} frames of {size} x {size} are {size} x {}",
+            row.file,
+            picture.width,
+            picture.height,
+            row.frames,
+            row.frames * size
+        ));
+    }
+    let plane = size * size;
+    let mut bytes = vec![0; picture.rgb.len()];
+    for (at, rgb) in picture.rgb.chunks_exact(3).enumerate() {
+        let (frame, place) = (at / plane, at % plane);
+        for (channel, &value) in rgb.iter().enumerate() {
+            bytes[(3 * frame + channel) * plane + place] = value;
+        }
+    }
+    Ok(ClipItem { bytes, row })
+}

@@ -1,0 +1,164 @@
+//! What fixes the tokenizer.
+
+use ravel_core::{CodeSpec, Error, Result, VideoSpec};
+use ravel_nn::conv::AutoencoderConfig;
+use ravel_quant::{Bound, FiniteQuantizer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Most ids that a codebook may have.
+const MOST_IDS: usize = 1 << 20;
+
+/// Sizes of all parts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct CausalVideoConfig {
+    /// Height and width of the frames in pixels.
+    pub size: usize,
+    /// How the first frame is coded.
+    pub first: FirstConfig,
+    /// How later groups are coded.
+    pub later: ChangeConfig,
+}
+
+/// The first frame: a picture.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct FirstConfig {
+    /// Encoder and decoder.
+    pub autoencoder: AutoencoderConfig,
+    /// Levels of each number of a code vector, 2 at least.
+    pub levels: Vec<usize>,
+}
+
+/// Later groups: what changes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ChangeConfig {
+    /// Frames of a group.
+    #[serde(default = "one")]
+    pub group: usize,
+    /// The farthest that anything is followed, in pixels and in each direction, within a group.
+    pub reach: usize,
+    /// Pixels a side that the first step folds into channels; codes stand twice as far apart.
+    pub patch: usize,
+    /// Channels of the finer grid.
+    pub width: usize,
+    /// Channels of the grid of codes.
+    pub deep_width: usize,
+    /// Residual blocks on the finer grid, in the encoder and in the decoder each.
+    pub blocks: usize,
+    /// Residual blocks on the grid of codes.
+    pub deep_blocks: usize,
+    /// Levels of each number of a code vector, 2 at least.
+    pub levels: Vec<usize>,
+}
+
+fn one() -> usize {
+    1
+}
+
+impl FirstConfig {
+    /// Rounds latents.
+    pub fn quantizer(&self) -> FiniteQuantizer {
+        quantizer(&self.levels)
+    }
+}
+
+impl ChangeConfig {
+    /// Rounds latents.
+    pub fn quantizer(&self) -> FiniteQuantizer {
+        quantizer(&self.levels)
+    }
+
+    /// Pixels a side that one code stands for.
+    pub fn stride(&self) -> usize {
+        2 * self.patch
+    }
+
+    /// Displacements in one direction.
+    pub fn steps(&self) -> usize {
+        2 * self.reach + 1
+    }
+}
+
+fn quantizer(levels: &[usize]) -> FiniteQuantizer {
+    FiniteQuantizer {
+        levels: levels.to_vec(),
+        bound: Bound::Tanh,
+    }
+}
+
+impl CausalVideoConfig {
+    /// Checks that a tokenizer can be built.
+    ///
+    /// # Errors
+    /// [`Error::Config`] names the field that it cannot be built from.
+    pub fn validate(&self) -> Result<()> {
+        self.first.autoencoder.validate(self.size)?;
+        check_levels("first.levels", &self.first.levels)?;
+        let later = &self.later;
+        check_levels("later.levels", &later.levels)?;
+        for (field, found, most) in [
+            ("later.group", later.group, 64),
+            ("later.reach", later.reach, 32),
+            ("later.patch", later.patch, 64),
+            ("later.width", later.width, 1 << 14),
+            ("later.deep-width", later.deep_width, 1 << 14),
+        ] {
+            if !(1..=most).contains(&found) {
+                return wrong(field, found.to_string(), &format!("1 to {most}"));
+            }
+        }
+        let stride = self.first.autoencoder.stride();
+        if later.stride() != stride {
+            let expected = format!("{stride} / 2, since a code of the first frame is {stride} pixels");
+            return wrong("later.patch", later.patch.to_string(), &expected);
+        }
+        if later.reach >= self.size {
+            return wrong("later.reach", later.reach.to_string(), "less than size");
+        }
+        Ok(())
+    }
+
+    /// What the codes look like.
+    pub fn spec(&self) -> VideoSpec {
+        let side = self.size / self.later.stride();
+        let first = self.first.quantizer().codebook_size();
+        let later = self.later.quantizer().codebook_size();
+        let digits: usize = self.later.levels.iter().sum();
+        VideoSpec {
+            codes: CodeSpec {
+                codebook_size: first.max(later),
+                code_width: self.later.levels.len(),
+                depth: 1,
+            },
+            first_codebook_size: first,
+            later_codebook_size: later,
+            signal_size: (self.size, self.size),
+            grid: (side, side),
+            group: self.later.group,
+            feature_width: 3 * self.later.stride().pow(2) + digits,
+        }
+    }
+}
+
+fn check_levels(field: &str, levels: &[usize]) -> Result<()> {
+    let size = levels
+        .iter()
+        .try_fold(1_usize, |size, &level| size.checked_mul(level));
+    let fits = size.is_some_and(|size| size <= MOST_IDS);
+    if levels.is_empty() || levels.iter().any(|&level| level < 2) || !fits {
+        let expected = format!("numbers of at least 2 with a product of at most {MOST_IDS}");
+        return wrong(field, format!("{levels:?}"), &expected);
+    }
+    Ok(())
+}
+
+fn wrong(field: &str, found: String, expected: &str) -> Result<()> {
+    Err(Error::Config {
+        field: field.into(),
+        found,
+        expected: expected.into(),
+    })
+}

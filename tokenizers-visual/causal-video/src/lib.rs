@@ -1,0 +1,113 @@
+//! Video tokenizer that only looks back: the first frame as a picture, every later group as what changes.
+//!
+//! The first frame is coded alone, by the convolutional autoencoder that image tokenizers use. A later group of frames is coded
+//! given the canvas, the latest frame that is known: the encoder sees both, the decoder moves the canvas's pixels and paints what
+//! is new. So a few codes are enough for a frame, and they say what happens rather than what is there. This is the
+//! conditional coding of iVideoGPT (Wu et al. 2024, section 3.1: later frames are coded given earlier ones and keep only the dynamics)
+//! with an explicit motion model (see the module `motion`); both codebooks are finite scalar (Mentzer et al. 2023).
+//!
+//! The canvas is all that is remembered. So decoding in pieces equals decoding at once, a video of any length needs the
+//! same room, and a canvas that shows a given frame ([`ravel_core::VideoTokenizer::anchored`]) continues real pixels.
+
+mod change;
+mod chunks;
+mod config;
+mod motion;
+mod per_frame;
+mod tokenizer;
+
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor};
+use ravel_nn::conv::{Decoder, Encoder};
+use ravel_quant::FiniteQuantizer;
+
+pub use change::{ChangeDecoder, ChangeEncoder, Changed};
+pub use config::{CausalVideoConfig, ChangeConfig, FirstConfig};
+pub use per_frame::PerFrame;
+pub use tokenizer::CausalVideoTokenizer;
+
+/// The weights.
+#[derive(Module, Debug)]
+pub struct CausalVideo {
+    /// The first frame to latents.
+    pub first_encoder: Encoder,
+    /// And back.
+    pub first_decoder: Decoder,
+    /// Later groups to latents.
+    pub later_encoder: ChangeEncoder,
+    /// And back.
+    pub later_decoder: ChangeDecoder,
+    #[module(skip)]
+    config: CausalVideoConfig,
+}
+
+impl CausalVideoConfig {
+    /// A tokenizer with random weights.
+    pub fn init(&self, device: &Device) -> CausalVideo {
+        let (first_encoder, first_decoder) = self
+            .first
+            .autoencoder
+            .init(self.first.levels.len(), device);
+        CausalVideo {
+            first_encoder,
+            first_decoder,
+            later_encoder: ChangeEncoder::new(&self.later, device),
+            later_decoder: ChangeDecoder::new(&self.later, device),
+            config: self.clone(),
+        }
+    }
+}
+
+impl CausalVideo {
+    /// What it was built from.
+    pub fn config(&self) -> &CausalVideoConfig {
+        &self.config
+    }
+
+    /// A first frame there and back, for training.
+    ///
+    /// # Shapes
+    /// - `frame`: `[b, 3, size, size]`
+    /// - returns: like `frame`, not clamped
+    pub fn first(&self, frame: Tensor<4>) -> Tensor<4> {
+        let latents = self.first_encoder.forward(frame);
+        let (vectors, _) = rounded(&self.config.first.quantizer(), latents);
+        self.first_decoder.forward(vectors)
+    }
+
+    /// A later group there and back, for training.
+    ///
+    /// # Shapes
+    /// - `latest`: `[b, 3, size, size]`
+    /// - `frames`: `[b, group, 3, size, size]`
+    pub fn later(&self, latest: Tensor<4>, frames: Tensor<5>) -> (Changed, Tensor<2, Int>) {
+        let latents = self.later_encoder.forward(latest.clone(), frames);
+        let (vectors, ids) = rounded(&self.config.later.quantizer(), latents);
+        (self.later_decoder.forward(latest, vectors), ids)
+    }
+}
+
+/// Latents on their levels, the gradient passed through, with their ids.
+///
+/// # Shapes
+/// - `latents`: `[b, d, h, w]`
+/// - returns: like `latents`, and `[b, h * w]`
+fn rounded(quantizer: &FiniteQuantizer, latents: Tensor<4>) -> (Tensor<4>, Tensor<2, Int>) {
+    let [_, _, height, width] = latents.dims();
+    let found = quantizer.quantize(sequence_from_grid(latents));
+    (grid_from_sequence(found.vectors, height, width), found.ids)
+}
+
+/// `[b, d, h, w]` to `[b, h * w, d]`.
+fn sequence_from_grid(grid: Tensor<4>) -> Tensor<3> {
+    let [batch, depth, height, width] = grid.dims();
+    grid.reshape([batch, depth, height * width]).swap_dims(1, 2)
+}
+
+/// `[b, h * w, d]` to `[b, d, h, w]`.
+fn grid_from_sequence(sequence: Tensor<3>, height: usize, width: usize) -> Tensor<4> {
+    let [batch, _, depth] = sequence.dims();
+    sequence
+        .swap_dims(1, 2)
+        .reshape([batch, depth, height, width])
+}

@@ -1,0 +1,128 @@
+//! Following pixels from one frame to the next: where things may have come from, and moving them there.
+//!
+//! A frame is predicted as a sum of shifted copies of the one before, weighted at every pixel (the dynamic filters of De Brabandere
+//! et al. 2016 and Finn et al. 2016, section 3, with separable weights); the encoder is shown how well each shift matches (the cost
+//! volume of Sun et al. 2018, section 3). Shifts are whole pixels, so what moves by whole pixels stays as sharp as it was.
+//!
+//! Symbols: `b` batch, `r` reach, `s = 2 r + 1` shifts in one direction. Shift `i` looks `i - r` pixels down or right.
+
+use burn::tensor::activation::softmax;
+use burn::tensor::module::avg_pool2d;
+use burn::tensor::ops::{AvgPoolOptions, PadMode};
+use burn::tensor::Tensor;
+
+/// How sharply good matches stand out.
+const SHARPNESS: f32 = 20.0;
+
+/// All shifts of a frame; its border goes on outside.
+pub struct Shifts {
+    around: Tensor<4>,
+    reach: usize,
+    size: [usize; 4],
+}
+
+impl Shifts {
+    /// # Shapes
+    /// - `frame`: `[b, c, h, w]`
+    pub fn new(frame: Tensor<4>, reach: usize) -> Self {
+        let size = frame.dims();
+        let around = frame.pad((reach, reach, reach, reach), PadMode::Edge);
+        Self {
+            around,
+            reach,
+            size,
+        }
+    }
+
+    fn at(&self, down: usize, right: usize) -> Tensor<4> {
+        let [batch, channels, height, width] = self.size;
+        self.around.clone().slice([
+            0..batch,
+            0..channels,
+            down..down + height,
+            right..right + width,
+        ])
+    }
+
+    /// The frame moved: at every pixel the weighted mean of what lies around it.
+    ///
+    /// # Shapes
+    /// - `down`, `right`: `[b, s, h, w]`, weights of each shift
+    /// - returns: `[b, c, h, w]`
+    pub fn moved(&self, down: &Tensor<4>, right: &Tensor<4>) -> Tensor<4> {
+        let steps = 2 * self.reach + 1;
+        let weight = |weights: &Tensor<4>, at: usize| weights.clone().narrow(1, at, 1);
+        let mut sum: Option<Tensor<4>> = None;
+        for y in 0..steps {
+            let row = (0..steps)
+                .map(|x| self.at(y, x) * weight(right, x))
+                .reduce(|a, b| a + b)
+                .expect("there is a shift");
+            let row = row * weight(down, y);
+            sum = Some(match sum {
+                None => row,
+                Some(sum) => sum + row,
+            });
+        }
+        sum.expect("there is a shift")
+    }
+
+    /// How well each shift explains a frame, cell by cell: weights that add up to one over the shifts.
+    ///
+    /// # Shapes
+    /// - `frame`: `[b, c, h, w]`
+    /// - returns: `[b, s * s, h / patch, w / patch]`, down first
+    pub fn matches(&self, frame: &Tensor<4>, patch: usize) -> Tensor<4> {
+        let steps = 2 * self.reach + 1;
+        let costs = (0..steps * steps)
+            .map(|at| (self.at(at / steps, at % steps) - frame.clone()).abs().mean_dim(1))
+            .collect();
+        let cells = AvgPoolOptions::new([patch, patch]).with_stride([patch, patch]);
+        softmax(avg_pool2d(Tensor::cat(costs, 1), cells) * -SHARPNESS, 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ravel_testkit::{assert_close, device, formula, values};
+
+    use super::*;
+
+    /// Weights of one shift everywhere.
+    fn only(at: usize, steps: usize, side: usize) -> Tensor<4> {
+        let device = device();
+        let one: Tensor<4> = Tensor::ones([1, 1, side, side], &device);
+        Tensor::cat(
+            (0..steps)
+                .map(|step| one.clone() * if step == at { 1.0 } else { 0.0 })
+                .collect(),
+            1,
+        )
+    }
+
+    #[test]
+    fn a_shift_moves_the_picture_and_its_border_goes_on() {
+        let frame: Tensor<4> = formula([1, 2, 8, 8], 1, 1.0, &device());
+        let shifts = Shifts::new(frame.clone(), 2);
+        let still = shifts.moved(&only(2, 5, 8), &only(2, 5, 8));
+        assert_close("still", &still, &frame, 0.0);
+        // Looking one row down and two columns right.
+        let moved = shifts.moved(&only(3, 5, 8), &only(4, 5, 8));
+        let inner = moved.clone().slice([0..1, 0..2, 0..7, 0..6]);
+        let from = frame.clone().slice([0..1, 0..2, 1..8, 2..8]);
+        assert_close("inner", &inner, &from, 0.0);
+        let corner = moved.slice([0..1, 0..1, 7..8, 7..8]);
+        assert_close("corner", &corner, &frame.slice([0..1, 0..1, 7..8, 7..8]), 0.0);
+    }
+
+    #[test]
+    fn the_true_shift_matches_best() {
+        let frame: Tensor<4> = formula([1, 3, 16, 16], 2, 1.0, &device());
+        let shifts = Shifts::new(frame, 2);
+        let next = shifts.moved(&only(1, 5, 16), &only(4, 5, 16));
+        let found = values(&shifts.matches(&next, 8).narrow(2, 0, 1).narrow(3, 0, 1));
+        let best = (0..25).max_by(|&a, &b| found[a].total_cmp(&found[b]));
+        assert_eq!(best, Some(5 + 4));
+        assert!((found.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+    }
+}
