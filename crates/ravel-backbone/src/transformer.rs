@@ -4,6 +4,8 @@
 //! cross-attention where there is any, then a feed-forward layer. `step` and `forward` run the same code,
 //! with and without memory, so that what is trained is what generates.
 
+use std::ops::Range;
+
 use burn::module::{Module, Param};
 use burn::nn::{Dropout, DropoutConfig, Linear};
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
@@ -297,6 +299,27 @@ impl Backbone for Transformer {
         }
         state.len += n;
         self.left(x, &pass)
+    }
+
+    fn shift(&self, state: &mut State, positions: Range<usize>, by: &[i32]) {
+        let Some(rotary) = self.rotary.as_ref().filter(|_| !positions.is_empty()) else {
+            return;
+        };
+        let layers = std::mem::take(&mut state.layers);
+        for layer in layers {
+            let [batch, heads, _, width] = layer.keys.dims();
+            let place = [0..batch, 0..heads, positions.clone(), 0..width];
+            let keys = layer.keys.clone().slice(place.clone());
+            let coords = TensorData::new(by.repeat(positions.len()), [positions.len(), by.len()]);
+            let coords = Tensor::from_data(coords, &keys.device());
+            // Rotations about the same axes add up.
+            let turn = rotary.rotation(&coords, float_dtype(keys.dtype()));
+            let keys = turn.apply(keys.swap_dims(1, 2)).swap_dims(1, 2);
+            state.layers.push(LayerState {
+                keys: layer.keys.slice_assign(place, keys),
+                values: layer.values,
+            });
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a generation is made of: a backbone with its state, a head, a sampler and a decoding method.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use burn::tensor::{Bool, Int, Tensor};
 
@@ -64,7 +64,7 @@ impl Condition {
 }
 
 /// Which positions of a step see each other. Every position also sees all that the state holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Attend {
     /// All positions of the step see each other: a unit, or a text prefix read both ways.
     Unit,
@@ -73,13 +73,74 @@ pub enum Attend {
     /// Runs of positions, lengths given: each sees its own run and earlier ones. A teacher-forced pass
     /// over a whole layout is the runs of its units.
     Blocks(Vec<usize>),
+    /// Frames of video that see the latest so many frames, farther ones less or not at all.
+    Frames(FrameSight),
+}
+
+/// What frames see of earlier frames. All positions, those of the state included, stand in this order: a lead (a prompt), far frames of
+/// few positions each, near frames of many.
+///
+/// A frame sees the lead, itself, the near frames of its window, and the far frames that are older than its window. A far frame sees the
+/// lead and far frames up to itself (FAR, Gu et al. 2025, section 3.3: long short-term context).
+#[derive(Debug, Clone, PartialEq)]
+pub struct FrameSight {
+    /// Positions that everything sees; they see each other.
+    pub lead: usize,
+    /// Number of far frames; the first one is frame 0.
+    pub far_frames: usize,
+    /// Positions of a far frame.
+    pub far_len: usize,
+    /// The number of the first near frame.
+    pub near_start: usize,
+    /// Positions of a near frame.
+    pub near_len: usize,
+    /// Near frames in view, itself included.
+    pub window: usize,
+    /// What each frame of distance takes off a score (the linear decay of Press et al. 2022, on the time axis alone).
+    pub decay: f64,
+}
+
+/// What stands at a position.
+#[derive(Clone, Copy)]
+enum Stands {
+    Lead,
+    Far(usize),
+    Near(usize),
+}
+
+impl FrameSight {
+    fn at(&self, position: usize) -> Stands {
+        let far_end = self.lead + self.far_frames * self.far_len;
+        if position < self.lead {
+            Stands::Lead
+        } else if position < far_end {
+            Stands::Far((position - self.lead) / self.far_len)
+        } else {
+            Stands::Near(self.near_start + (position - far_end) / self.near_len)
+        }
+    }
+
+    /// What is added to the score of position `key` for position `query`; nothing if it is out of sight.
+    pub fn bias(&self, query: usize, key: usize) -> Option<f32> {
+        let decayed = |from: usize, to: usize| Some((-self.decay * (from - to) as f64) as f32);
+        match (self.at(query), self.at(key)) {
+            (_, Stands::Lead) => Some(0.0),
+            (Stands::Lead, _) | (Stands::Far(_), Stands::Near(_)) => None,
+            (Stands::Far(from), Stands::Far(to)) if to <= from => decayed(from, to),
+            (Stands::Near(from), Stands::Far(to)) if to + self.window <= from => decayed(from, to),
+            (Stands::Near(from), Stands::Near(to)) if to <= from && from < to + self.window => {
+                decayed(from, to)
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Attend {
     /// Run lengths that cover `len` positions.
     ///
     /// # Panics
-    /// If given runs do not add up to `len`.
+    /// If given runs do not add up to `len`, or frames are asked for runs.
     pub fn blocks(&self, len: usize) -> Vec<usize> {
         match self {
             Self::Unit => vec![len],
@@ -92,6 +153,7 @@ impl Attend {
                 );
                 blocks.clone()
             }
+            Self::Frames(_) => panic!("position axis: what frames see is no matter of runs"),
         }
     }
 }
@@ -156,10 +218,98 @@ impl State {
         self.len = self.len.min(len);
     }
 
+    /// Forgets the positions of a range; later ones move up. The room stays reserved.
+    ///
+    /// # Panics
+    /// If the range is not in use, or positions were hidden.
+    pub fn remove(&mut self, range: Range<usize>) {
+        let rest = self.split_off(range.start);
+        let count = range.len();
+        self.append(&rest.part(count));
+    }
+
+    /// Takes the positions from `at` on out of the state.
+    ///
+    /// # Panics
+    /// As [`State::remove`].
+    pub fn split_off(&mut self, at: usize) -> Tail {
+        assert!(at <= self.len, "position axis: {at} is beyond {}", self.len);
+        assert!(
+            self.hidden.is_none(),
+            "positions of a padded prompt cannot be moved"
+        );
+        let layers = self.layers.iter().map(|layer| LayerState {
+            keys: between(&layer.keys, at..self.len),
+            values: between(&layer.values, at..self.len),
+        });
+        let tail = Tail {
+            layers: layers.collect(),
+            len: self.len - at,
+        };
+        self.len = at;
+        tail
+    }
+
+    /// Puts positions behind those in use.
+    ///
+    /// # Panics
+    /// If there is no room for them.
+    pub fn append(&mut self, tail: &Tail) {
+        assert!(
+            tail.len <= self.room(),
+            "position axis: {} positions, room for {}",
+            tail.len,
+            self.room()
+        );
+        if tail.len == 0 {
+            return;
+        }
+        let start = self.len;
+        let layers = std::mem::take(&mut self.layers);
+        for (layer, tail) in layers.into_iter().zip(&tail.layers) {
+            let [batch, heads, n, width] = tail.keys.dims();
+            let place = [0..batch, 0..heads, start..start + n, 0..width];
+            self.layers.push(LayerState {
+                keys: layer.keys.slice_assign(place.clone(), tail.keys.clone()),
+                values: layer.values.slice_assign(place, tail.values.clone()),
+            });
+        }
+        self.len += tail.len;
+    }
+
     /// Positions that may still be appended.
     pub fn room(&self) -> usize {
         self.capacity - self.len
     }
+}
+
+/// Positions that were taken out of a [`State`].
+#[derive(Debug, Clone)]
+pub struct Tail {
+    layers: Vec<LayerState>,
+    len: usize,
+}
+
+impl Tail {
+    /// Without the first `count` positions.
+    fn part(self, count: usize) -> Self {
+        let len = self.len;
+        let layers = self.layers.iter().map(|layer| LayerState {
+            keys: between(&layer.keys, count..len),
+            values: between(&layer.values, count..len),
+        });
+        Self {
+            layers: layers.collect(),
+            len: len - count,
+        }
+    }
+}
+
+/// Some positions of keys or values.
+fn between(all: &Tensor<4>, positions: Range<usize>) -> Tensor<4> {
+    let [batch, heads, _, width] = all.dims();
+    all.clone()
+        .slice([0..batch, 0..heads, positions, 0..width])
 }
 
 /// The shared sequence model: embedded positions in, hidden states out.
@@ -181,6 +331,10 @@ pub trait Backbone: Send {
     /// # Panics
     /// If the state has less room than `n`.
     fn step(&self, input: StepInput, condition: &Condition, state: &mut State) -> Tensor<3>;
+
+    /// Moves remembered positions by so many coordinates on each rotary axis, so that coordinates stay small however
+    /// long a generation lasts. Backbones that place nothing by rotation have nothing to do.
+    fn shift(&self, _state: &mut State, _positions: Range<usize>, _by: &[i32]) {}
 }
 
 /// What is predicted, in which order, and how a hidden state becomes ids. Heads are pure in the codes so

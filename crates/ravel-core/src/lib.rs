@@ -16,8 +16,8 @@ mod video;
 pub use codes::Codes;
 pub use error::{Error, Result};
 pub use generate::{
-    Attend, Backbone, Condition, Decoding, Generator, Head, LayerState, Sampler, Scored, Start,
-    State, StepInput, Watch,
+    Attend, Backbone, Condition, Decoding, FrameSight, Generator, Head, LayerState, Sampler, Scored, Start,
+    State, StepInput, Tail, Watch,
 };
 pub use layout::{Layout, Unit};
 pub use seed::Seed;
@@ -25,4 +25,4 @@ pub use tokenize::{
     CodeSpec, DecodeChunks, EncodeChunks, ImageSpec, ImageTokenizer, Images, Pyramid, SoundSpec,
     SoundTokenizer, Streaming, Tokenizer, Waveform,
 };
-pub use video::{Canvas, Clip, VideoSpec, VideoTokenizer};
+pub use video::{Canvas, Clip, FarFrames, FrameHead, FramePlace, VideoSpec, VideoTokenizer};

@@ -3,7 +3,7 @@
 use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::{CodeSpec, Images, Streaming, Tokenizer};
+use crate::{CodeSpec, Condition, Images, StepInput, Streaming, Tokenizer};
 
 /// Frames in time, RGB, channel first.
 #[derive(Debug, Clone)]
@@ -161,4 +161,71 @@ pub trait VideoTokenizer: Streaming<Signal = Clip> {
     /// - `frames`: `[batch, 3, height, width]`
     /// - returns: `[batch, width, rows, columns]`
     fn latents(&self, frames: Tensor<4>) -> Tensor<4>;
+}
+
+/// How frames that left the window are remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FarFrames {
+    /// Most frames that are remembered.
+    pub frames: usize,
+    /// Positions of each.
+    pub len: usize,
+}
+
+/// Where a frame stands among what is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FramePlace {
+    /// Positions of the prompt.
+    pub lead: usize,
+    /// Far frames that are remembered, itself included if it is one.
+    pub far_frames: usize,
+    /// Near frames before it.
+    pub near_frames: usize,
+}
+
+/// What is predicted of video: the codes of a frame group at once, or bit by bit, from what the canvas before it shows.
+///
+/// A frame is fed to the backbone as the features of the canvas before it together with the codes of it that are already known.
+pub trait FrameHead: Send {
+    /// Near frames in view, the one that is predicted included.
+    fn window(&self) -> usize;
+
+    /// Codes of a frame.
+    fn positions(&self) -> usize;
+
+    /// How frames that left the window are remembered, if they are.
+    fn far(&self) -> Option<FarFrames>;
+
+    /// What the backbone reads before the first frame, if the condition has a prefix.
+    fn prefill(&self, condition: &Condition) -> Option<StepInput>;
+
+    /// What the backbone is fed for a frame.
+    ///
+    /// # Shapes
+    /// - `features`: `[batch, positions, feature_width]`, of the canvas before the frame
+    /// - `known`: `[batch, positions]`, ids of the frame, -1 where they are still to come
+    /// - `StepInput::embedded`: `[batch, positions, d_model]`
+    fn near_step(
+        &self,
+        features: Tensor<3>,
+        known: Tensor<2, Int>,
+        place: FramePlace,
+    ) -> StepInput;
+
+    /// What the backbone is fed for a frame that left the window.
+    ///
+    /// # Shapes
+    /// - `features`: as [`FrameHead::near_step`] had them
+    /// - `StepInput::embedded`: `[batch, FarFrames::len, d_model]`
+    ///
+    /// # Panics
+    /// If far frames are not remembered.
+    fn far_step(&self, features: Tensor<3>, place: FramePlace) -> StepInput;
+
+    /// Unnormalised scores of a frame's codes.
+    ///
+    /// # Shapes
+    /// - `hidden`: `[batch, positions, d_model]`
+    /// - returns: `[batch, positions, later_codebook_size]`
+    fn logits(&self, hidden: Tensor<3>) -> Tensor<3>;
 }

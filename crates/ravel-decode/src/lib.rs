@@ -4,5 +4,5 @@
 pub mod method;
 pub mod sampler;
 
-pub use method::{DecodingConfig, OneByOne};
+pub use method::{DecodingConfig, FillingConfig, FrameStream, OneByOne};
 pub use sampler::{Guidance, SamplerConfig};

@@ -4,7 +4,7 @@ use ravel_core::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{NextScaleConfig, NextTokenConfig};
+use crate::{NextFrameConfig, NextScaleConfig, NextTokenConfig};
 
 /// Which head.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -14,6 +14,8 @@ pub enum HeadConfig {
     NextToken(NextTokenConfig),
     /// One scale after the other.
     NextScale(NextScaleConfig),
+    /// One frame of video after the other.
+    NextFrame(NextFrameConfig),
 }
 
 impl HeadConfig {
@@ -25,6 +27,7 @@ impl HeadConfig {
         match self {
             Self::NextToken(config) => config.validate(),
             Self::NextScale(config) => config.validate(),
+            Self::NextFrame(config) => config.validate(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Heads: what is predicted, in which order, and how a hidden state becomes ids.
 //!
 //! [`NextToken`] predicts one code after the other, [`NextTokens`] one position of several codes after the other (with a depth
-//! transformer: [`Deep`]), [`NextScale`] one scale after the other.
+//! transformer: [`Deep`]), [`NextScale`] one scale after the other, [`NextFrame`] one frame of video after the other.
 //! [`PrefixEmbedding`] turns a text's or a class's ids into what stands in front of them, [`CaptionEmbedding`] a text encoder's
 //! features.
 
@@ -9,6 +9,7 @@ mod arrangement;
 mod caption;
 mod config;
 mod deep;
+mod next_frame;
 mod next_scale;
 mod next_token;
 mod next_tokens;
@@ -19,6 +20,7 @@ pub use arrangement::Arrangement;
 pub use caption::{CaptionConfig, CaptionEmbedding};
 pub use config::{HeadConfig, StartKind};
 pub use deep::{Deep, DepthConfig, DepthHead, DepthProjection, FirstCode};
+pub use next_frame::{FarConfig, NextFrame, NextFrameConfig};
 pub use next_scale::{NextScale, NextScaleConfig};
 pub use next_token::{NextToken, NextTokenConfig};
 pub use next_tokens::{

@@ -160,10 +160,20 @@ impl Sight {
     ) -> Self {
         let far = far(dtype);
         let total = past + n;
-        let seen = window.map_or(0, |window| (past + 1).saturating_sub(window))..total;
-        let shown = visible(&attend.blocks(n), past, window, seen.clone());
-        let order = shown.iter().any(|&shown| !shown).then(|| {
-            let values: Vec<f32> = shown.iter().map(|&s| if s { 0.0 } else { far }).collect();
+        let (seen, values): (_, Vec<f32>) = match attend {
+            Attend::Frames(sight) => {
+                let bias = |at: usize| sight.bias(past + at / total, at % total);
+                let values = (0..n * total).map(|at| bias(at).unwrap_or(far));
+                (0..total, values.collect())
+            }
+            runs => {
+                let seen = window.map_or(0, |window| (past + 1).saturating_sub(window))..total;
+                let shown = visible(&runs.blocks(n), past, window, seen.clone());
+                let values = shown.iter().map(|&s| if s { 0.0 } else { far });
+                (seen, values.collect())
+            }
+        };
+        let order = values.iter().any(|&value| value != 0.0).then(|| {
             let data = TensorData::new(values, [1, 1, n, seen.len()]);
             Tensor::<4>::from_data(data, (device, dtype))
         });

@@ -15,7 +15,7 @@ use crate::definition::{BackbonePart, Definition, TextPart, TokenizerPart};
 use crate::{PipelineError, Source};
 
 /// Hexadecimal digits of a pipeline's fingerprint.
-const HASH_DIGITS: usize = 16;
+pub(crate) const HASH_DIGITS: usize = 16;
 
 /// The parts of a text-to-image pipeline, ready to run.
 pub struct Parts {
@@ -45,14 +45,14 @@ pub struct Parts {
 
 /// What went wrong with weights, collected from all files before anything is reported.
 #[derive(Default)]
-struct Faults(Vec<String>);
+pub(crate) struct Faults(Vec<String>);
 
 impl Faults {
-    fn keep<T>(&mut self, result: Result<T, WeightsError>) -> Option<T> {
+    pub(crate) fn keep<T>(&mut self, result: Result<T, WeightsError>) -> Option<T> {
         result.map_err(|error| self.0.push(error.to_string())).ok()
     }
 
-    fn report(self) -> PipelineError {
+    pub(crate) fn report(self) -> PipelineError {
         PipelineError::Weights(self.0.join("; "))
     }
 }
@@ -175,6 +175,7 @@ pub fn build(
                     "head",
                 ))
                 .map(|head| Box::new(head) as _),
+            HeadConfig::NextFrame(_) => unreachable!("the definition was checked"),
         };
     }
     let (Some(tokenizer), Some(prefix), Some(backbone), Some(head)) =

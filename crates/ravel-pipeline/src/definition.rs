@@ -1,11 +1,11 @@
 //! The definition file.
 
-use causal_video::CausalVideoConfig;
+use causal_video::{CausalVideoConfig, PerFrame};
 use multiscale_image::MultiscaleImageConfig;
 use ravel_backbone::TransformerConfig;
-use ravel_core::ImageSpec;
-use ravel_decode::{DecodingConfig, SamplerConfig};
-use ravel_heads::HeadConfig;
+use ravel_core::{ImageSpec, VideoSpec};
+use ravel_decode::{DecodingConfig, FillingConfig, SamplerConfig};
+use ravel_heads::{HeadConfig, NextFrameConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use vq_image::VqImageConfig;
@@ -61,6 +61,9 @@ pub struct Definition {
     /// How units follow one another.
     #[serde(default)]
     pub decoding: DecodingConfig,
+    /// How a frame of video is filled; in a few passes if unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filling: Option<FillingConfig>,
     /// Sampling settings where a request names none.
     #[serde(default)]
     pub sampler: SamplerConfig,
@@ -150,6 +153,19 @@ impl TokenizerPart {
     }
 }
 
+impl TokenizerPart {
+    /// What the codes of video look like; image tokenizers code it frame by frame.
+    ///
+    /// # Errors
+    /// [`ravel_core::Error::Config`] names the field that no video tokenizer can be built from.
+    pub fn video_spec(&self) -> ravel_core::Result<VideoSpec> {
+        match self {
+            Self::CausalVideo { config, .. } => config.validate().map(|()| config.spec()),
+            image => PerFrame::spec_of(&image.spec()?),
+        }
+    }
+}
+
 /// The sequence model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", deny_unknown_fields, rename_all = "kebab-case")]
@@ -185,6 +201,9 @@ impl Definition {
             name: self.name.clone(),
             source,
         };
+        if matches!(self.task, Task::VideoTokenizer | Task::VideoContinuation) {
+            return self.check_video(source);
+        }
         let spec = self.tokenizer.spec().map_err(part)?;
         source.read(self.tokenizer.weights())?;
         if self.task == Task::ImageTokenizer {
@@ -207,6 +226,48 @@ impl Definition {
             }));
         }
         Ok(())
+    }
+
+    fn check_video(&self, source: &Source) -> Result<(), PipelineError> {
+        let part = |source| PipelineError::Part {
+            name: self.name.clone(),
+            source,
+        };
+        let spec = self.tokenizer.video_spec().map_err(part)?;
+        source.read(self.tokenizer.weights())?;
+        if self.task == Task::VideoTokenizer {
+            return Ok(());
+        }
+        let (backbone, head) = self.video_parts()?;
+        source.read(self.weights.as_deref().unwrap_or_default())?;
+        backbone.validate().map_err(part)?;
+        head.validate_for(&spec, backbone.axes()).map_err(part)?;
+        self.sampler.validate().map_err(part)?;
+        if let Some(filling) = &self.filling {
+            filling.validate().map_err(part)?;
+        }
+        if let Some(TextPart::Subword { file, .. }) = &self.text {
+            source.read(file)?;
+        }
+        Ok(())
+    }
+
+    /// The parts that predict video.
+    pub(crate) fn video_parts(
+        &self,
+    ) -> Result<(&TransformerConfig, &NextFrameConfig), PipelineError> {
+        let lacks = |part: &'static str| PipelineError::Lacks {
+            name: self.name.clone(),
+            task: self.task.name().into(),
+            part,
+        };
+        self.weights.as_ref().ok_or_else(|| lacks("weights"))?;
+        let BackbonePart::Transformer { config } =
+            self.backbone.as_ref().ok_or_else(|| lacks("backbone"))?;
+        match &self.head {
+            Some(HeadConfig::NextFrame(head)) => Ok((config, head)),
+            _ => Err(lacks("head of kind \"next-frame\"")),
+        }
     }
 
     /// The parts that only a generator has.
@@ -234,6 +295,13 @@ fn check_head(head: &HeadConfig, spec: &ImageSpec) -> ravel_core::Result<()> {
         HeadConfig::NextScale(head) => {
             head.validate_for(&spec.layout)?;
             (head.codebook_size, Some(head.code_width))
+        }
+        HeadConfig::NextFrame(_) => {
+            return Err(ravel_core::Error::Config {
+                field: "head.kind".into(),
+                found: "next-frame".into(),
+                expected: "a head that predicts pictures".into(),
+            });
         }
     };
     let agree = |field: &str, found: usize, expected: usize| match found == expected {

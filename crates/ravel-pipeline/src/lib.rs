@@ -7,10 +7,12 @@ mod build;
 mod definition;
 mod source;
 mod toml_error;
+mod video;
 
 pub use build::{Parts, build, build_tokenizer, build_video_tokenizer};
 pub use definition::{BackbonePart, Definition, Task, TextPart, TokenizerPart, schema};
 pub use source::Source;
+pub use video::{TextParts, VideoParts, build_video};
 pub use toml_error::{DefinitionError, parse_toml};
 
 /// What keeps a pipeline from being built.

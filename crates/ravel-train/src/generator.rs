@@ -433,6 +433,7 @@ impl Task for GeneratorTask {
             }),
             head: Some(self.config.head.clone()),
             decoding: Default::default(),
+            filling: None,
             sampler: self.config.sampler.clone(),
         };
         ravel_weights::atomic_write(
@@ -459,7 +460,7 @@ pub(crate) fn warmed(decay: f64, step: usize) -> f64 {
     decay.min((1.0 + step as f64) / (10.0 + step as f64))
 }
 
-fn copy(from: &Path, to: &Path, name: &str) -> Result<(), TrainError> {
+pub(crate) fn copy(from: &Path, to: &Path, name: &str) -> Result<(), TrainError> {
     let path = from.join(name);
     let bytes = std::fs::read(&path).map_err(|source| TrainError::File { path, source })?;
     ravel_weights::atomic_write(&to.join(name), &bytes)?;
@@ -540,6 +541,14 @@ fn first_weights(
         }
         HeadConfig::NextScale(head) if tokenizer.pyramid().is_some() => {
             HeadModule::NextScale(head.init(width, axes, layout, device))
+        }
+        HeadConfig::NextFrame(_) => {
+            return Err(ravel_core::Error::Config {
+                field: "head.kind".into(),
+                found: "next-frame".into(),
+                expected: "a head that predicts pictures".into(),
+            }
+            .into());
         }
         HeadConfig::NextScale(_) => {
             return Err(ravel_core::Error::Config {

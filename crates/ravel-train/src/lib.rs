@@ -9,6 +9,7 @@ mod clips;
 mod code_table;
 mod data;
 mod generator;
+mod lessons;
 mod log;
 mod loss;
 mod optimizer;
@@ -16,6 +17,7 @@ mod recipe;
 mod run;
 mod self_correct;
 mod tokenizer;
+mod video_generator;
 mod video_tokenizer;
 
 use std::path::PathBuf;
@@ -29,10 +31,12 @@ pub use log::loss_plot;
 pub use loss::{ReconstructionConfig, cross_entropy, reconstruction};
 pub use optimizer::{Optimizer, OptimizerConfig, Update, follow};
 pub use recipe::{
-    GeneratorConfig, OutputConfig, Recipe, TaskConfig, TokenizerConfig, VideoTokenizerConfig,
+    GeneratorConfig, OutputConfig, Recipe, TaskConfig, TokenizerConfig, VideoGeneratorConfig,
+    VideoTokenizerConfig,
 };
 pub use run::{Event, Outcome, Task, Watch, train};
 pub use tokenizer::TokenizerTask;
+pub use video_generator::{VideoGeneratorTask, VideoModel};
 pub use video_tokenizer::VideoTokenizerTask;
 
 /// What stops a training run.

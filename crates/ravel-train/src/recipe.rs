@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use causal_video::CausalVideoConfig;
 use multiscale_image::MultiscaleImageConfig;
 use ravel_backbone::TransformerConfig;
-use ravel_decode::SamplerConfig;
-use ravel_heads::HeadConfig;
+use ravel_decode::{FillingConfig, SamplerConfig};
+use ravel_heads::{HeadConfig, NextFrameConfig};
 use ravel_quant::EmaConfig;
 use ravel_text::Rewrite;
 use serde::{Deserialize, Serialize};
@@ -60,6 +60,8 @@ pub enum TaskConfig {
     Generator(GeneratorConfig),
     /// A video tokenizer.
     VideoTokenizer(VideoTokenizerConfig),
+    /// A next-frame generator over a trained video tokenizer's codes.
+    VideoGenerator(VideoGeneratorConfig),
 }
 
 /// Training of an image tokenizer.
@@ -116,6 +118,36 @@ pub struct VideoTokenizerConfig {
     /// The reconstruction loss.
     #[serde(default)]
     pub reconstruction: ReconstructionConfig,
+}
+
+/// Training of a next-frame generator.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct VideoGeneratorConfig {
+    /// Folder with the trained tokenizer's `tokenizer.toml`.
+    pub tokenizer: PathBuf,
+    /// Groups of frames that a step predicts, one after another.
+    pub groups: usize,
+    /// The sequence model.
+    #[serde(default)]
+    pub backbone: TransformerConfig,
+    /// What is predicted.
+    pub head: NextFrameConfig,
+    /// Share of clips whose canvases are always the true frames.
+    #[serde(default = "quarter")]
+    pub clean: f64,
+    /// The largest share of wrong codes on canvases of the tokenizer's own.
+    #[serde(default)]
+    pub corrupt_codes: f64,
+    /// Whether the colour channels of a clip change places at random.
+    #[serde(default)]
+    pub recolour: bool,
+    /// How frames are filled, for validation and in the exported definition.
+    #[serde(default)]
+    pub filling: FillingConfig,
+    /// Sampling settings written into the exported definition.
+    #[serde(default)]
+    pub sampler: SamplerConfig,
 }
 
 fn four() -> f64 {
@@ -234,6 +266,17 @@ impl Recipe {
         }
         if self.data.shift >= self.data.size {
             return wrong("`data.shift` must be smaller than `data.size`");
+        }
+        if let TaskConfig::VideoGenerator(task) = &self.task {
+            let shares = [task.clean, task.corrupt_codes];
+            if shares.iter().any(|share| !(0.0..=1.0).contains(share)) || task.groups == 0 {
+                return wrong("`clean` and `corrupt-codes` are shares in 0..=1, `groups` is at least 1");
+            }
+        }
+        if let TaskConfig::VideoTokenizer(task) = &self.task
+            && task.groups == 0
+        {
+            return wrong("`groups` must be at least 1");
         }
         if let TaskConfig::Generator(task) = &self.task {
             let shares = [

@@ -10,8 +10,8 @@ use ravel_weights::Checkpoint;
 
 use crate::log::{Log, log_path};
 use crate::{
-    Clips, GeneratorTask, Pictures, Recipe, TaskConfig, TokenizerTask, TrainError, VideoTokenizerTask,
-    checkpoint,
+    Clips, GeneratorTask, Pictures, Recipe, TaskConfig, TokenizerTask, TrainError, VideoGeneratorTask,
+    VideoTokenizerTask, checkpoint,
 };
 
 /// What a training run is made of besides its loop.
@@ -131,6 +131,12 @@ pub fn train(
         TaskConfig::VideoTokenizer(config) => {
             let clips = Clips::read(&recipe.data)?;
             let task = VideoTokenizerTask::new(recipe, config, clips, device)?;
+            let parameters = task.parameters();
+            run(recipe, folder, resume, task, parameters, watch)
+        }
+        TaskConfig::VideoGenerator(config) => {
+            let clips = Clips::read(&recipe.data)?;
+            let task = VideoGeneratorTask::new(recipe, config, clips, device)?;
             let parameters = task.parameters();
             run(recipe, folder, resume, task, parameters, watch)
         }

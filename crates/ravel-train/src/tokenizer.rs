@@ -164,6 +164,7 @@ impl TokenizerTask {
             weights: None,
             text: None,
             decoding: Default::default(),
+            filling: None,
             sampler: Default::default(),
             tokenizer: match self.config.model.clone() {
                 TokenizerModelConfig::VqImage(config) => TokenizerPart::VqImage { weights, config },

@@ -87,8 +87,8 @@ impl VideoTokenizerTask {
         1 + self.config.groups * self.config.model.later.group
     }
 
-    /// The losses of a first frame and of the groups after it. Each group is coded on what was decoded before, in half of the rows
-    /// from the decoded first frame on, in the others from the true one.
+    /// The losses of a first frame and of the groups after it. Each group is coded on what was decoded before, in a quarter
+    /// of the rows from the decoded first frame on, in the others from the true one.
     fn pass(&self, frames: Tensor<5>, seed: Seed) -> Passed {
         let config = &self.config;
         let group = config.model.later.group;
@@ -156,7 +156,7 @@ impl VideoTokenizerTask {
     }
 }
 
-/// Half of the rows of one, half of the other, drawn anew for every row.
+/// A quarter of the rows of one, the rest of the other, drawn anew for every row.
 fn mixed(one: Tensor<4>, other: Tensor<4>, batch: usize, seed: Seed) -> Tensor<4> {
     let device = one.device();
     device.seed(seed.number());
@@ -165,7 +165,7 @@ fn mixed(one: Tensor<4>, other: Tensor<4>, batch: usize, seed: Seed) -> Tensor<4
         Distribution::Uniform(0.0, 1.0),
         &device,
     );
-    let share = draw.greater_equal_elem(0.5).float();
+    let share = draw.lower_elem(0.25).float();
     (other.clone() + (one - other) * share).clamp(-1.0, 1.0)
 }
 
@@ -268,6 +268,7 @@ impl Task for VideoTokenizerTask {
             weights: None,
             text: None,
             decoding: Default::default(),
+            filling: None,
             sampler: Default::default(),
             tokenizer: TokenizerPart::CausalVideo {
                 weights: "tokenizer.safetensors".into(),

@@ -7,12 +7,12 @@ use burn::tensor::{Device, Tensor};
 use ravel_nn::conv::{ResidualBlock, kaiming_convolution, pixel_shuffle, pixel_unshuffle};
 
 use crate::ChangeConfig;
-use crate::motion::Shifts;
+use crate::motion::{Shifts, best_shifts, matches, scores_around};
 
-/// How much more likely a fresh decoder finds that nothing moves than each single movement.
-const STILL: f32 = 3.0;
 /// How much a fresh decoder trusts what moved, against what it paints anew.
-const KEEP: f32 = 3.0;
+const KEEP: f32 = 4.0;
+/// The outermost shift stays a little inside the range that quantizers bound, whose end no number reaches.
+const INSIDE: f32 = 0.97;
 /// Painted colours of one pixel, and how much they count.
 const PAINT: usize = 4;
 
@@ -26,6 +26,9 @@ pub struct Changed {
 }
 
 /// Frames and canvas to latents.
+///
+/// The first two numbers of a latent begin as the cell's best shift, down and right, in the group's last frame; training changes that
+/// as it likes. Without such a beginning, codes that say nothing are where training ends.
 #[derive(Module, Debug)]
 pub struct ChangeEncoder {
     enter: Conv2d,
@@ -49,7 +52,7 @@ impl ChangeEncoder {
             blocks: blocks(config.blocks, width, device),
             deeper: kaiming_convolution(width, deep, 3, 2, device),
             deep_blocks: blocks(config.deep_blocks, deep, device),
-            out: kaiming_convolution(deep, config.levels.len(), 1, 1, device),
+            out: silent(kaiming_convolution(deep, config.levels.len(), 1, 1, device)),
             config: config.clone(),
         }
     }
@@ -62,18 +65,27 @@ impl ChangeEncoder {
         let patch = self.config.patch;
         let shifts = Shifts::new(latest.clone(), self.config.reach);
         let mut parts = vec![pixel_unshuffle(latest, patch)];
+        let mut best = None;
         for at in 0..self.config.group {
             let frame: Tensor<4> = frames.clone().narrow(1, at, 1).squeeze_dim(1);
-            parts.push(shifts.matches(&frame, patch));
+            let costs = shifts.costs(&frame, patch);
+            best = Some(best_shifts(costs.clone(), self.config.reach));
+            parts.push(matches(costs));
             parts.push(pixel_unshuffle(frame, patch));
         }
         let grid = self.enter.forward(Tensor::cat(parts, 1));
         let grid = self.deeper.forward(through(&self.blocks, grid));
-        self.out.forward(relu(through(&self.deep_blocks, grid)))
+        let latents = self.out.forward(relu(through(&self.deep_blocks, grid)));
+        let [batch, numbers, rows, columns] = latents.dims();
+        // Quantizers bound by tanh; this is its inverse.
+        let best = best.expect("a group has a frame") * INSIDE;
+        let best = ((best.clone() + 1.0) / (best.neg() + 1.0)).log() * 0.5;
+        let rest = Tensor::zeros([batch, numbers - 2, rows, columns], &latents.device());
+        latents + Tensor::cat(vec![best, rest], 1)
     }
 }
 
-/// Code vectors and canvas to frames.
+/// Code vectors and canvas to frames. It begins by moving each cell as the first two numbers of its code say.
 #[derive(Module, Debug)]
 pub struct ChangeDecoder {
     enter: Conv2d,
@@ -97,7 +109,13 @@ impl ChangeDecoder {
             grow: kaiming_convolution(deep, 4 * width, 1, 1, device),
             join: kaiming_convolution(width + 3 * patch * patch, width, 3, 1, device),
             blocks: blocks(config.blocks, width, device),
-            out: kaiming_convolution(width, numbers * patch * patch, 3, 1, device),
+            out: silent(kaiming_convolution(
+                width,
+                numbers * patch * patch,
+                3,
+                1,
+                device,
+            )),
             config: config.clone(),
         }
     }
@@ -107,6 +125,11 @@ impl ChangeDecoder {
     /// - `vectors`: `[b, levels, h / stride, w / stride]`
     pub fn forward(&self, latest: Tensor<4>, vectors: Tensor<4>) -> Changed {
         let patch = self.config.patch;
+        let shifts = spread(vectors.clone().narrow(1, 0, 2), 2 * patch);
+        let [down, right] = [0, 1].map(|at| {
+            scores_around(shifts.clone().narrow(1, at, 1), self.config.reach)
+        });
+        let around = Tensor::cat(vec![down, right], 1);
         let grid = through(&self.deep_blocks, self.enter.forward(vectors));
         let grid = pixel_shuffle(self.grow.forward(relu(grid)), 2);
         let seen = pixel_unshuffle(latest.clone(), patch);
@@ -116,7 +139,7 @@ impl ChangeDecoder {
         let shifts = Shifts::new(latest, self.config.reach);
         let each = 2 * self.config.steps() + PAINT;
         let (frames, painted) = (0..self.config.group)
-            .map(|at| self.frame(&shifts, numbers.clone().narrow(1, at * each, each)))
+            .map(|at| self.frame(&shifts, &around, numbers.clone().narrow(1, at * each, each)))
             .unzip();
         Changed {
             frames: Tensor::stack(frames, 1),
@@ -125,11 +148,16 @@ impl ChangeDecoder {
     }
 
     /// One frame, `[b, 3, h, w]`, and the painted share, `[b, 1, h, w]`.
-    fn frame(&self, shifts: &Shifts, numbers: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
+    fn frame(
+        &self,
+        shifts: &Shifts,
+        around: &Tensor<4>,
+        numbers: Tensor<4>,
+    ) -> (Tensor<4>, Tensor<4>) {
         let steps = self.config.steps();
         let weights = |start: usize| {
             let scores = numbers.clone().narrow(1, start, steps);
-            softmax(scores + self.still(&numbers.device()), 1)
+            softmax(scores + around.clone().narrow(1, start, steps), 1)
         };
         let moved = shifts.moved(&weights(0), &weights(steps));
         let colours = numbers.clone().narrow(1, 2 * steps, 3);
@@ -137,15 +165,23 @@ impl ChangeDecoder {
         let frame = moved.clone() + (colours - moved) * painted.clone();
         (frame, painted)
     }
+}
 
-    /// `[1, s, 1, 1]`: what favours no movement.
-    fn still(&self, device: &Device) -> Tensor<4> {
-        let middle = self.config.reach;
-        let scores: Vec<f32> = (0..self.config.steps())
-            .map(|at| if at == middle { STILL } else { 0.0 })
-            .collect();
-        Tensor::<1>::from_floats(&scores[..], device).reshape([1, self.config.steps(), 1, 1])
-    }
+/// Each cell as a square of `side` by `side` pixels.
+fn spread(grid: Tensor<4>, side: usize) -> Tensor<4> {
+    let [batch, channels, rows, columns] = grid.dims();
+    grid.reshape([batch, channels, rows, 1, columns, 1])
+        .expand([batch, channels, rows, side, columns, side])
+        .reshape([batch, channels, rows * side, columns * side])
+}
+
+/// The convolution with all weights at zero.
+fn silent(mut convolution: Conv2d) -> Conv2d {
+    convolution.weight = convolution.weight.map(|weight| weight.zeros_like());
+    convolution.bias = convolution
+        .bias
+        .map(|bias| bias.map(|bias| bias.zeros_like()));
+    convolution
 }
 
 fn blocks(count: usize, width: usize, device: &Device) -> Vec<ResidualBlock> {

@@ -13,6 +13,12 @@ use burn::tensor::Tensor;
 
 /// How sharply good matches stand out.
 const SHARPNESS: f32 = 20.0;
+/// The same where one match is to be chosen.
+const DECIDED: f32 = 150.0;
+/// What the farthest shift costs more than none, in the range of pixels.
+const EFFORT: f32 = 0.02;
+/// How fast the scores of other shifts fall off.
+const AROUND: f32 = 2.0;
 
 /// All shifts of a frame; its border goes on outside.
 pub struct Shifts {
@@ -67,19 +73,71 @@ impl Shifts {
         sum.expect("there is a shift")
     }
 
-    /// How well each shift explains a frame, cell by cell: weights that add up to one over the shifts.
+    /// How badly each shift explains a frame, cell by cell: mean absolute differences.
     ///
     /// # Shapes
     /// - `frame`: `[b, c, h, w]`
     /// - returns: `[b, s * s, h / patch, w / patch]`, down first
-    pub fn matches(&self, frame: &Tensor<4>, patch: usize) -> Tensor<4> {
+    pub fn costs(&self, frame: &Tensor<4>, patch: usize) -> Tensor<4> {
         let steps = 2 * self.reach + 1;
         let costs = (0..steps * steps)
             .map(|at| (self.at(at / steps, at % steps) - frame.clone()).abs().mean_dim(1))
             .collect();
-        let cells = AvgPoolOptions::new([patch, patch]).with_stride([patch, patch]);
-        softmax(avg_pool2d(Tensor::cat(costs, 1), cells) * -SHARPNESS, 1)
+        pooled(Tensor::cat(costs, 1), patch)
     }
+}
+
+/// How well each shift explains a cell: weights that add up to one over the shifts.
+///
+/// # Shapes
+/// - `costs`: `[b, s * s, h, w]`, as [`Shifts::costs`] gives them
+/// - returns: like `costs`
+pub fn matches(costs: Tensor<4>) -> Tensor<4> {
+    softmax(costs * -SHARPNESS, 1)
+}
+
+/// The shift that explains each cell of twice the size best, as a share of the reach: down, then right. Where all explain it alike,
+/// it is none.
+///
+/// # Shapes
+/// - `costs`: `[b, s * s, h, w]`, as [`Shifts::costs`] gives them
+/// - returns: `[b, 2, h / 2, w / 2]` in `-1..=1`
+pub fn best_shifts(costs: Tensor<4>, reach: usize) -> Tensor<4> {
+    let steps = 2 * reach + 1;
+    let share = |at: usize| at as f32 / reach as f32 - 1.0;
+    let per_shift = |number: &dyn Fn(usize, usize) -> f32| -> Tensor<4> {
+        let numbers: Vec<f32> = (0..steps * steps)
+            .map(|at| number(at / steps, at % steps))
+            .collect();
+        Tensor::<1>::from_floats(&numbers[..], &costs.device()).reshape([1, steps * steps, 1, 1])
+    };
+    let effort = per_shift(&|down, right| EFFORT * (share(down).abs() + share(right).abs()));
+    let weights = softmax((pooled(costs.clone(), 2) + effort) * -DECIDED, 1);
+    let mean = |numbers: Tensor<4>| (weights.clone() * numbers).sum_dim(1);
+    Tensor::cat(
+        vec![
+            mean(per_shift(&|down, _| share(down))),
+            mean(per_shift(&|_, right| share(right))),
+        ],
+        1,
+    )
+}
+
+/// Scores of all shifts in one direction around a shift that is given as a share of the reach.
+///
+/// # Shapes
+/// - `share`: `[b, 1, h, w]`
+/// - returns: `[b, s, h, w]`
+pub fn scores_around(share: Tensor<4>, reach: usize) -> Tensor<4> {
+    let scores = (0..2 * reach + 1)
+        .map(|at| (share.clone() * reach as f32 - (at as f32 - reach as f32)).square() * -AROUND)
+        .collect();
+    Tensor::cat(scores, 1)
+}
+
+/// Means of cells.
+fn pooled(grid: Tensor<4>, side: usize) -> Tensor<4> {
+    avg_pool2d(grid, AvgPoolOptions::new([side, side]).with_stride([side, side]))
 }
 
 #[cfg(test)]
@@ -120,7 +178,10 @@ mod tests {
         let frame: Tensor<4> = formula([1, 3, 16, 16], 2, 1.0, &device());
         let shifts = Shifts::new(frame, 2);
         let next = shifts.moved(&only(1, 5, 16), &only(4, 5, 16));
-        let found = values(&shifts.matches(&next, 8).narrow(2, 0, 1).narrow(3, 0, 1));
+        let costs = shifts.costs(&next, 8);
+        let best = values(&best_shifts(costs.clone(), 2));
+        assert!((best[0] + 0.5).abs() < 0.01 && (best[1] - 1.0).abs() < 0.01, "{best:?}");
+        let found = values(&matches(costs).narrow(2, 0, 1).narrow(3, 0, 1));
         let best = (0..25).max_by(|&a, &b| found[a].total_cmp(&found[b]));
         assert_eq!(best, Some(5 + 4));
         assert!((found.iter().sum::<f32>() - 1.0).abs() < 1e-5);

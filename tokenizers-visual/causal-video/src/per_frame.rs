@@ -2,7 +2,7 @@
 
 use burn::tensor::{Int, Tensor};
 use ravel_core::{
-    Canvas, Clip, CodeSpec, Codes, DecodeChunks, EncodeChunks, Error, ImageTokenizer, Images,
+    Canvas, Clip, CodeSpec, Codes, DecodeChunks, EncodeChunks, Error, ImageSpec, ImageTokenizer, Images,
     Layout, Result, Streaming, Tokenizer, VideoSpec, VideoTokenizer,
 };
 use ravel_nn::conv::pixel_unshuffle;
@@ -21,7 +21,20 @@ impl PerFrame {
     /// # Errors
     /// [`Error::Config`] if the tokenizer's codes are not one grid of square cells.
     pub fn new(image: Box<dyn ImageTokenizer>) -> Result<Self> {
-        let spec = image.image_spec().clone();
+        let spec = Self::spec_of(image.image_spec())?;
+        Ok(Self {
+            stride: spec.signal_size.0 / spec.grid.0,
+            image,
+            spec,
+        })
+    }
+
+    /// What video looks like to an image tokenizer.
+    ///
+    /// # Errors
+    /// As [`PerFrame::new`].
+    pub fn spec_of(image: &ImageSpec) -> Result<VideoSpec> {
+        let spec = image.clone();
         let wrong = |found: String| Error::Config {
             field: "tokenizer".into(),
             found,
@@ -40,7 +53,7 @@ impl PerFrame {
             )));
         }
         let size = spec.codes.codebook_size;
-        let video = VideoSpec {
+        Ok(VideoSpec {
             first_codebook_size: size,
             later_codebook_size: size,
             signal_size: spec.signal_size,
@@ -48,11 +61,6 @@ impl PerFrame {
             group: 1,
             feature_width: 3 * stride * stride + spec.codes.code_width,
             codes: spec.codes,
-        };
-        Ok(Self {
-            image,
-            spec: video,
-            stride,
         })
     }
 

@@ -1,11 +1,13 @@
 //! Decoding methods, one file each.
 
+mod frames;
 mod one_by_one;
 
 use ravel_core::Decoding;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use frames::{FillingConfig, FrameStream};
 pub use one_by_one::OneByOne;
 
 /// Which method.

@@ -1,0 +1,298 @@
+//! What a next-frame generator is shown and asked: canvases of training clips with the codes that come next on them.
+//!
+//! From some frame on a clip's canvases are the tokenizer's own, with a share of the codes wrong, and the codes asked for are those
+//! that lead from such a canvas to the true next frame. So a generator sees what its own mistakes look like, and learns to mend
+//! them (the idea of Infinity's self-correction, Han et al. 2024, section 3.3).
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use rand_core::Rng;
+use ravel_core::{Canvas, Seed, VideoTokenizer};
+
+use crate::clips::{Clips, Part};
+use crate::host;
+
+/// How a clip's canvases come about.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown {
+    /// Share of the clips whose canvases are always the true frames.
+    pub clean: f64,
+    /// The largest share of wrong codes on canvases of the tokenizer's own; each clip's is drawn evenly from zero to it.
+    pub corrupt_codes: f64,
+}
+
+/// One clip as it was shown, group by group.
+#[derive(Debug, Clone)]
+struct Lesson {
+    /// The canvas before each group, its latest frame, as bytes: `groups * 3 * size * size`.
+    canvases: Vec<u8>,
+    /// The ids that led to that canvas; -1 before the first group.
+    ids: Vec<i32>,
+    /// The ids to predict.
+    targets: Vec<i32>,
+}
+
+/// A batch of lessons.
+pub struct Lessons {
+    /// What the canvases show, `[batch, groups * positions, feature_width]`.
+    pub features: Tensor<3>,
+    /// `[batch, groups * positions]`.
+    pub targets: Tensor<2, Int>,
+}
+
+/// Lessons of training clips, worked out when a clip is first asked for. A clip's lesson follows from the seed and its number.
+pub struct LessonBook {
+    known: BTreeMap<usize, Lesson>,
+    shown: Shown,
+    seed: Seed,
+    size: usize,
+}
+
+impl LessonBook {
+    /// An empty book.
+    pub fn new(shown: Shown, size: usize, seed: Seed) -> Self {
+        Self {
+            known: BTreeMap::new(),
+            shown,
+            seed,
+            size,
+        }
+    }
+
+    /// Lessons of `groups` groups each, from a place in the clip that `seed` draws.
+    ///
+    /// `recolour`: whether the channels of the canvases change places at random, clip by clip.
+    pub fn lessons(
+        &mut self,
+        tokenizer: &dyn VideoTokenizer,
+        clips: &Clips,
+        items: &[usize],
+        groups: usize,
+        recolour: bool,
+        seed: Seed,
+        device: &Device,
+    ) -> Lessons {
+        self.work_out(tokenizer, clips, items, device);
+        let positions = tokenizer.video_spec().positions();
+        let frame = 3 * self.size * self.size;
+        let (mut canvases, mut ids, mut targets) = (Vec::new(), Vec::new(), Vec::new());
+        for (row, item) in items.iter().enumerate() {
+            let lesson = &self.known[item];
+            let mut random = seed.indexed(row as u64).stream();
+            let places = lesson.targets.len() / positions - groups + 1;
+            let start = random.next_u32() as usize % places;
+            let order = match recolour {
+                true => CHANNELS[random.next_u32() as usize % CHANNELS.len()],
+                false => CHANNELS[0],
+            };
+            let bytes = &lesson.canvases[start * frame..(start + groups) * frame];
+            for bytes in bytes.chunks_exact(frame) {
+                for channel in order {
+                    let plane = frame / 3;
+                    let bytes = &bytes[channel * plane..(channel + 1) * plane];
+                    canvases.extend(bytes.iter().map(|&byte| f32::from(byte) / 127.5 - 1.0));
+                }
+            }
+            let span = start * positions..(start + groups) * positions;
+            ids.extend(&lesson.ids[span.clone()]);
+            targets.extend(&lesson.targets[span]);
+        }
+        let rows = items.len();
+        let shape = [rows * groups, 1, 3, self.size, self.size];
+        let frames = Tensor::from_data(TensorData::new::<f32, _>(canvases, shape), device);
+        let features = features(tokenizer, frames, ids, device);
+        let width = features.dims()[2];
+        let targets = TensorData::new::<i32, _>(targets, [rows, groups * positions]);
+        Lessons {
+            features: features.reshape([rows, groups * positions, width]),
+            targets: Tensor::from_data(targets, device),
+        }
+    }
+
+    fn work_out(
+        &mut self,
+        tokenizer: &dyn VideoTokenizer,
+        clips: &Clips,
+        items: &[usize],
+        device: &Device,
+    ) {
+        let new: Vec<usize> = items
+            .iter()
+            .copied()
+            .filter(|item| !self.known.contains_key(item))
+            .collect();
+        if new.is_empty() {
+            return;
+        }
+        let parts: Vec<_> = new
+            .iter()
+            .map(|&item| Part::beginning(&clips.train[item]))
+            .collect();
+        let frames = parts.iter().map(|part| part.item.row.frames).min();
+        let frames = frames.expect("there is a clip");
+        let clip = clips.tensor(&parts, frames, device);
+        for (item, lesson) in new.iter().zip(self.taught(tokenizer, &new, clip)) {
+            self.known.insert(*item, lesson);
+        }
+    }
+
+    /// `clip`: `[items, frames, 3, size, size]`.
+    fn taught(
+        &self,
+        tokenizer: &dyn VideoTokenizer,
+        items: &[usize],
+        clip: Tensor<5>,
+    ) -> Vec<Lesson> {
+        let spec = tokenizer.video_spec();
+        let frames = clip.dims()[1];
+        let groups = (frames - 1) / spec.group;
+        let plans: Vec<Plan> = items
+            .iter()
+            .map(|&item| self.plan(item, groups))
+            .collect();
+        let empty = Lesson {
+            canvases: Vec::new(),
+            ids: Vec::new(),
+            targets: Vec::new(),
+        };
+        let mut lessons = vec![empty; items.len()];
+        let mut canvas = tokenizer.anchored(clip.clone().narrow(1, 0, 1), None);
+        let mut led = vec![-1; items.len() * spec.positions()];
+        for group in 0..groups {
+            let next = clip.clone().narrow(1, 1 + group * spec.group, spec.group);
+            let targets = tokenizer.later_ids(&canvas, next.clone());
+            let right = host_ids(targets);
+            let latest = bytes_of(canvas.latest());
+            let each = latest.len() / items.len();
+            for (row, lesson) in lessons.iter_mut().enumerate() {
+                let span = row * spec.positions()..(row + 1) * spec.positions();
+                lesson.canvases.extend(&latest[row * each..(row + 1) * each]);
+                lesson.ids.extend(&led[span.clone()]);
+                lesson.targets.extend(&right[span]);
+            }
+            (canvas, led) = self.next_canvas(tokenizer, &canvas, next, right, &plans, group);
+        }
+        lessons
+    }
+
+    /// True frames for clips that are not yet on their own, the tokenizer's for the others.
+    fn next_canvas(
+        &self,
+        tokenizer: &dyn VideoTokenizer,
+        canvas: &Canvas,
+        next: Tensor<5>,
+        right: Vec<i32>,
+        plans: &[Plan],
+        group: usize,
+    ) -> (Canvas, Vec<i32>) {
+        let positions = tokenizer.video_spec().positions();
+        let size = tokenizer.video_spec().later_codebook_size;
+        let device = next.device();
+        let alone = |plan: &Plan| group >= plan.alone_from;
+        let mut ids = right;
+        for (plan, ids) in plans.iter().zip(ids.chunks_exact_mut(positions)) {
+            if alone(plan) {
+                plan.corrupt(ids, size, group);
+            }
+        }
+        let as_tensor = |ids: &[i32]| -> Tensor<2, Int> {
+            let data = TensorData::new::<i32, _>(ids.to_vec(), [plans.len(), positions]);
+            Tensor::from_data(data, &device)
+        };
+        if !plans.iter().any(alone) {
+            return (tokenizer.anchored(next, Some(as_tensor(&ids))), ids);
+        }
+        let own = tokenizer.later(canvas, as_tensor(&ids));
+        let shares: Vec<f32> = plans
+            .iter()
+            .map(|plan| if alone(plan) { 1.0 } else { 0.0 })
+            .collect();
+        let share = Tensor::<1>::from_floats(&shares[..], &device).reshape([plans.len(), 1, 1, 1, 1]);
+        let frames = next.clone() + (own.frames - next) * share;
+        (tokenizer.anchored(frames, Some(as_tensor(&ids))), ids)
+    }
+
+    fn plan(&self, item: usize, groups: usize) -> Plan {
+        let seed = self.seed.indexed(item as u64);
+        let mut random = seed.stream();
+        let mut chance = || f64::from(random.next_u32()) / f64::from(u32::MAX);
+        let alone_from = match chance() < self.shown.clean {
+            true => groups,
+            false => 1 + (chance() * groups as f64 * 0.75) as usize,
+        };
+        Plan {
+            alone_from,
+            share: chance() * self.shown.corrupt_codes,
+            seed,
+        }
+    }
+}
+
+/// From where on a clip's canvases are the tokenizer's own, and how many of their codes are wrong.
+struct Plan {
+    alone_from: usize,
+    share: f64,
+    seed: Seed,
+}
+
+impl Plan {
+    /// Wrong codes are those of another place or of a neighbouring id, half and half.
+    fn corrupt(&self, ids: &mut [i32], codebook_size: usize, group: usize) {
+        let mut random = self.seed.named("wrong").indexed(group as u64).stream();
+        let right = ids.to_vec();
+        for id in ids.iter_mut() {
+            if f64::from(random.next_u32()) / f64::from(u32::MAX) >= self.share {
+                continue;
+            }
+            let draw = random.next_u32() as usize;
+            *id = match draw % 2 {
+                0 => right[draw / 2 % right.len()],
+                _ => (*id + [-9, -1, 1, 9][draw / 2 % 4]).rem_euclid(codebook_size as i32),
+            };
+        }
+    }
+}
+
+const CHANNELS: [[usize; 3]; 6] = [
+    [0, 1, 2],
+    [1, 2, 0],
+    [2, 0, 1],
+    [0, 2, 1],
+    [2, 1, 0],
+    [1, 0, 2],
+];
+
+/// Features of canvases with the ids that led to them, none where they are negative.
+fn features(
+    tokenizer: &dyn VideoTokenizer,
+    frames: Tensor<5>,
+    ids: Vec<i32>,
+    device: &Device,
+) -> Tensor<3> {
+    let rows = frames.dims()[0];
+    let positions = tokenizer.video_spec().positions();
+    let none: Vec<f32> = ids
+        .chunks_exact(positions)
+        .map(|ids| if ids[0] < 0 { 0.0 } else { 1.0 })
+        .collect();
+    let ids: Vec<i32> = ids.into_iter().map(|id| id.max(0)).collect();
+    let ids = TensorData::new::<i32, _>(ids, [rows, positions]);
+    let mut canvas = tokenizer.anchored(frames, Some(Tensor::from_data(ids, device)));
+    let known = Tensor::<1>::from_floats(&none[..], device).reshape([rows, 1, 1]);
+    canvas.vectors = canvas.vectors * known;
+    tokenizer.features(&canvas)
+}
+
+fn host_ids(ids: Tensor<2, Int>) -> Vec<i32> {
+    let data = ids.into_data().convert::<i32>();
+    data.try_into_vec().expect("ids were converted to i32")
+}
+
+/// Pixels to the nearest byte.
+fn bytes_of(pixels: Tensor<4>) -> Vec<u8> {
+    host(pixels)
+        .into_iter()
+        .map(|value| ((value + 1.0) * 127.5).round().clamp(0.0, 255.0) as u8)
+        .collect()
+}

@@ -1,0 +1,363 @@
+//! Training of a next-frame generator on the changes that a finished video tokenizer finds.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::module::Module;
+use burn::optim::GradientsParams;
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use rand_core::Rng;
+use ravel_backbone::Transformer;
+use ravel_core::{Condition, Images, Seed, VideoTokenizer};
+use ravel_decode::{FrameStream, SamplerConfig};
+use ravel_heads::{HeadConfig, NextFrame};
+use ravel_media::Picture;
+use ravel_pipeline::{BackbonePart, Definition, Source};
+use ravel_weights::{Checkpoint, Dtype};
+
+use crate::clips::{Clips, Part};
+use crate::generator::{copy, named, warmed};
+use crate::lessons::{LessonBook, Lessons, Shown};
+use crate::recipe::VideoGeneratorConfig;
+use crate::run::Task;
+use crate::{Batches, Optimizer, Recipe, TrainError, follow, host};
+
+/// Held-out clips that are continued for a validation, the frames given, and the new ones.
+const CONTINUED: usize = 24;
+const GIVEN: usize = 4;
+const NEW: usize = 12;
+/// Clips on a sample sheet.
+const SHEET: usize = 6;
+
+/// All that is trained together.
+#[derive(Module, Debug)]
+pub struct VideoModel {
+    /// The sequence model.
+    pub backbone: Transformer,
+    /// Predicts codes.
+    pub head: NextFrame,
+}
+
+impl VideoModel {
+    /// Parameters by the paths that the exported file has.
+    pub fn tensors(&self) -> Vec<(String, TensorData)> {
+        let mut all: Vec<_> =
+            named("backbone", ravel_weights::tensors_of(&self.backbone)).collect();
+        all.extend(named("head", ravel_weights::tensors_of(&self.head)));
+        all
+    }
+
+    fn load(self, checkpoint: &Checkpoint, prefix: &str) -> Result<Self, TrainError> {
+        Ok(Self {
+            backbone: ravel_weights::load(
+                self.backbone,
+                checkpoint,
+                &format!("{prefix}.backbone"),
+            )?,
+            head: ravel_weights::load(self.head, checkpoint, &format!("{prefix}.head"))?,
+        })
+    }
+}
+
+/// A next-frame generator in training.
+pub struct VideoGeneratorTask {
+    recipe: Recipe,
+    config: VideoGeneratorConfig,
+    clips: Clips,
+    book: LessonBook,
+    tokenizer_definition: Definition,
+    tokenizer: Box<dyn VideoTokenizer>,
+    model: VideoModel,
+    average: VideoModel,
+    optimizer: Optimizer,
+    batches: Batches,
+    seed: Seed,
+    device: Device,
+}
+
+impl VideoGeneratorTask {
+    /// Reads the tokenizer and draws first weights.
+    ///
+    /// # Errors
+    /// [`TrainError`] if the tokenizer does not fit the recipe, or a clip is too short.
+    pub fn new(
+        recipe: &Recipe,
+        config: &VideoGeneratorConfig,
+        clips: Clips,
+        device: &Device,
+    ) -> Result<Self, TrainError> {
+        let (tokenizer_definition, tokenizer) = open_tokenizer(&config.tokenizer, device)?;
+        let spec = tokenizer.video_spec().clone();
+        config.backbone.validate()?;
+        config.head.validate_for(&spec, config.backbone.axes())?;
+        clips.check_length((1 + config.groups * spec.group).max(GIVEN + NEW))?;
+        let seed = Seed::new(recipe.seed);
+        device.seed(seed.named("first weights").number());
+        let average = VideoModel {
+            backbone: config.backbone.init(device),
+            head: config.head.init(config.backbone.d_model, spec.grid, device),
+        };
+        average.tensors(); // Draws every parameter now, in the module's order.
+        let training = device.clone().autodiff();
+        let model = average.clone().fork(&training).train();
+        let shown = Shown {
+            clean: config.clean,
+            corrupt_codes: config.corrupt_codes,
+        };
+        Ok(Self {
+            batches: Batches::new(seed.named("order"), clips.train.len(), recipe.batch),
+            book: LessonBook::new(shown, clips.size, seed.named("lessons")),
+            optimizer: Optimizer::new(recipe.optimizer.clone()),
+            recipe: recipe.clone(),
+            config: config.clone(),
+            clips,
+            tokenizer_definition,
+            tokenizer,
+            model,
+            average,
+            seed,
+            device: device.clone(),
+        })
+    }
+
+    /// Trained numbers.
+    pub fn parameters(&self) -> usize {
+        self.average.num_params()
+    }
+
+    /// Which codes a step shows, frame by frame: none in half of the frames, in the others a share that the cosine of a random
+    /// number draws (Chang et al. 2022, section 3.1). The others are -1.
+    fn known(&self, lessons: &Lessons, step: usize) -> Tensor<2, Int> {
+        let positions = self.tokenizer.video_spec().positions();
+        let targets = lessons.targets.to_data().convert::<i32>();
+        let mut known: Vec<i32> = targets
+            .try_into_vec()
+            .expect("targets were converted to i32");
+        let mut random = self.seed.named("hidden").indexed(step as u64).stream();
+        let mut chance = || f64::from(random.next_u32()) / f64::from(u32::MAX);
+        for frame in known.chunks_exact_mut(positions) {
+            let hidden = match chance() < 0.5 {
+                true => 1.0,
+                false => (std::f64::consts::FRAC_PI_2 * chance()).cos(),
+            };
+            for id in frame.iter_mut() {
+                if chance() < hidden {
+                    *id = -1;
+                }
+            }
+        }
+        let shape = lessons.targets.dims();
+        Tensor::from_data(TensorData::new::<i32, _>(known, shape), &self.device)
+    }
+
+    /// Mean cross-entropy of the codes that are not shown.
+    fn loss(
+        &self,
+        model: &VideoModel,
+        features: Tensor<3>,
+        known: Tensor<2, Int>,
+        targets: Tensor<2, Int>,
+    ) -> Tensor<1> {
+        let condition = Condition::default();
+        let [batch, len] = targets.dims();
+        let frames = len / self.tokenizer.video_spec().positions();
+        let hidden = known.clone().lower_elem(0).float();
+        let input = model.head.inputs(features, known, &condition);
+        let states = model.backbone.forward(input, &condition);
+        let logits = model.head.logits_of(states, frames);
+        let size = logits.dims()[2];
+        let scores = log_softmax(logits.reshape([batch * len, size]), 1);
+        let picked = scores.gather(1, targets.reshape([batch * len, 1]));
+        let weights = hidden.reshape([batch * len, 1]);
+        (picked * weights.clone()).sum().neg() / weights.sum()
+    }
+
+    fn held_out(&self) -> Vec<Part<'_>> {
+        let items = match self.clips.held_out.is_empty() {
+            true => &self.clips.train,
+            false => &self.clips.held_out,
+        };
+        items.iter().take(CONTINUED).map(Part::beginning).collect()
+    }
+
+    /// True frames, and as many with the given ones in front and the generator's after them: `[clips, time, 3, size, size]`.
+    fn continued(&self, parts: &[Part<'_>]) -> Result<(Tensor<5>, Tensor<5>), TrainError> {
+        let tokenizer = &self.tokenizer;
+        let group = tokenizer.video_spec().group;
+        let given = 1 + (GIVEN - 1) / group * group;
+        let total = given + NEW.div_ceil(group) * group;
+        let truth = self.clips.tensor(parts, total, &self.device);
+        let (backbone, head) = (&self.average.backbone, &self.average.head);
+        let mut stream = FrameStream::new(backbone, head, Condition::default(), parts.len());
+        let mut canvas = tokenizer.anchored(truth.clone().narrow(1, 0, 1), None);
+        for start in (1..given).step_by(group) {
+            let frames = truth.clone().narrow(1, start, group);
+            let ids = tokenizer.later_ids(&canvas, frames.clone());
+            stream.see(tokenizer.features(&canvas));
+            canvas = tokenizer.anchored(frames, Some(ids));
+        }
+        let mut out = vec![truth.clone().narrow(1, 0, given)];
+        let greedy = SamplerConfig {
+            temperature: 0.0,
+            ..SamplerConfig::default()
+        };
+        let rows: Vec<u64> = (0..parts.len() as u64).collect();
+        let mut sampler = greedy.build(self.seed.named("samples"), &rows, total);
+        for _ in (given..total).step_by(group) {
+            let features = tokenizer.features(&canvas);
+            let ids = stream.predict(features, &self.config.filling, &mut *sampler)?;
+            canvas = tokenizer.later(&canvas, ids);
+            out.push(canvas.frames.clone());
+        }
+        Ok((truth, Tensor::cat(out, 1)))
+    }
+}
+
+/// Mean PSNR of each frame over the clips, decibels.
+fn decibels(found: &Tensor<5>, truth: &Tensor<5>) -> Vec<f64> {
+    let [clips, time, channels, height, width] = truth.dims();
+    let squares = (found.clone() - truth.clone()).square();
+    let squares = squares.reshape([clips * time, channels * height * width]);
+    let each = host(squares.mean_dim(1));
+    (0..time)
+        .map(|at| {
+            // The range of values is 2, so the peak's square is 4.
+            let of_clip = |clip: usize| 10.0 * (4.0 / f64::from(each[clip * time + at]).max(1e-9)).log10();
+            (0..clips).map(of_clip).sum::<f64>() / clips as f64
+        })
+        .collect()
+}
+
+impl Task for VideoGeneratorTask {
+    fn step(&mut self, step: usize) -> Result<BTreeMap<String, f64>, TrainError> {
+        let training = self.device.clone().autodiff();
+        let items = self.batches.at(step);
+        let lessons = self.book.lessons(
+            &*self.tokenizer,
+            &self.clips,
+            &items,
+            self.config.groups,
+            self.config.recolour,
+            self.seed.named("places").indexed(step as u64),
+            &self.device,
+        );
+        let known = self.known(&lessons, step);
+        let lift = |ids: Tensor<2, Int>| Tensor::<2, Int>::from_data(ids.to_data(), &training);
+        let features = Tensor::from_inner(lessons.features);
+        let loss = self.loss(&self.model, features, lift(known), lift(lessons.targets));
+        let value = f64::from(host(loss.clone())[0]);
+        if !value.is_finite() {
+            return Err(TrainError::NotFinite {
+                place: "the generator's loss".into(),
+            });
+        }
+        let gradients = GradientsParams::from_grads(loss.backward(), &self.model);
+        let share = self.recipe.optimizer.rate_share(step, self.recipe.steps);
+        let (model, update) = self.optimizer.step(self.model.clone(), gradients, share)?;
+        self.model = model;
+        let decay = warmed(self.recipe.optimizer.average, step);
+        self.average = follow(self.average.clone(), &self.model, decay);
+        Ok(BTreeMap::from([
+            ("loss".to_string(), value),
+            ("gradient-norm".to_string(), update.gradient_norm),
+            ("rate-share".to_string(), share),
+        ]))
+    }
+
+    /// PSNR of the first, the last and all new frames of held-out clips, and of repeating the last given frame instead.
+    fn validate(&self) -> Result<BTreeMap<String, f64>, TrainError> {
+        let (truth, found) = self.continued(&self.held_out())?;
+        let [_, total, ..] = truth.dims();
+        let new = total - NEW;
+        let last = truth.clone().narrow(1, new - 1, 1);
+        let mut copied = vec![truth.clone().narrow(1, 0, new)];
+        copied.extend((new..total).map(|_| last.clone()));
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+        let ours = decibels(&found, &truth);
+        let copy = decibels(&Tensor::cat(copied, 1), &truth);
+        Ok(BTreeMap::from([
+            ("psnr-first".to_string(), ours[new]),
+            ("psnr-last".to_string(), ours[total - 1]),
+            ("psnr".to_string(), mean(&ours[new..])),
+            ("psnr-copy".to_string(), mean(&copy[new..])),
+        ]))
+    }
+
+    /// Clips row by row: true frames, then the given and the generator's below.
+    fn samples(&self) -> Result<Picture, TrainError> {
+        let parts: Vec<_> = self.held_out().into_iter().take(SHEET).collect();
+        let (truth, found) = self.continued(&parts)?;
+        let both = Tensor::stack::<6>(vec![truth, found], 1);
+        let [clips, two, time, channels, height, width] = both.dims();
+        let pixels = both.reshape([clips * two * time, channels, height, width]);
+        let pictures = ravel_media::pictures_from_images(&Images { pixels });
+        Ok(ravel_media::grid(&pictures, time, 2))
+    }
+
+    fn tensors(&self) -> Vec<(String, TensorData)> {
+        let mut all: Vec<_> = named("model", self.model.tensors()).collect();
+        all.extend(named("average", self.average.tensors()));
+        all.extend(named("optimizer", self.optimizer.tensors()));
+        all
+    }
+
+    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), TrainError> {
+        self.model = self.model.clone().load(checkpoint, "model")?;
+        self.average = self.average.clone().load(checkpoint, "average")?;
+        let state = checkpoint.tensors_under("optimizer")?;
+        self.optimizer.restore(state, &self.device)
+    }
+
+    fn export(&self, folder: &Path) -> Result<(), TrainError> {
+        let metadata = BTreeMap::from([("name".to_string(), self.recipe.name.clone())]);
+        ravel_weights::save(
+            &folder.join("generator.safetensors"),
+            self.average.tensors(),
+            &metadata,
+            Dtype::F16,
+        )?;
+        copy(
+            &self.config.tokenizer,
+            folder,
+            self.tokenizer_definition.tokenizer.weights(),
+        )?;
+        let definition = Definition {
+            task: ravel_pipeline::Task::VideoContinuation,
+            name: self.recipe.name.clone(),
+            description: self.recipe.description.clone(),
+            licence: self.recipe.licence.clone(),
+            weights: Some("generator.safetensors".into()),
+            text: None,
+            tokenizer: self.tokenizer_definition.tokenizer.clone(),
+            backbone: Some(BackbonePart::Transformer {
+                config: self.config.backbone.clone(),
+            }),
+            head: Some(HeadConfig::NextFrame(self.config.head.clone())),
+            decoding: Default::default(),
+            filling: Some(self.config.filling.clone()),
+            sampler: self.config.sampler.clone(),
+        };
+        let text = definition.to_toml();
+        ravel_weights::atomic_write(&folder.join("pipeline.toml"), text.as_bytes())?;
+        Ok(())
+    }
+}
+
+type OpenTokenizer = (Definition, Box<dyn VideoTokenizer>);
+
+fn open_tokenizer(folder: &Path, device: &Device) -> Result<OpenTokenizer, TrainError> {
+    let path = folder.join("tokenizer.toml");
+    let wrong = |reason: String| TrainError::Recipe {
+        path: path.display().to_string(),
+        reason,
+    };
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| wrong(format!("{error} (train the tokenizer's recipe first)")))?;
+    let definition = Definition::parse(&path.display().to_string(), &text)
+        .map_err(|error| wrong(error.to_string()))?;
+    let source = Source::Folder(folder.to_path_buf());
+    let tokenizer = ravel_pipeline::build_video_tokenizer(&definition.tokenizer, &source, device)
+        .map_err(|error| wrong(error.to_string()))?;
+    Ok((definition, tokenizer))
+}
