@@ -368,7 +368,7 @@ impl Block {
 /// Waves that mark positions, `[positions, width]`: cosines, then sines; an odd width ends with zeros.
 ///
 /// Every step is rounded to 32 bits, as in the reference.
-fn sinusoids(positions: std::ops::Range<usize>, width: usize, device: &Device) -> Tensor<2> {
+fn sinusoids(positions: Range<usize>, width: usize, device: &Device) -> Tensor<2> {
     let half = width / 2;
     let slower = 10_000f64.ln() / half.saturating_sub(1).max(1) as f64;
     let frequencies: Vec<f32> = (0..half)

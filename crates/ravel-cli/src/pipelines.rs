@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use ravel_pipeline::{Definition, Source, Task, build, build_tokenizer, build_video_tokenizer, schema};
+use ravel_pipeline::{
+    Definition, Source, Task, build, build_tokenizer, build_video_tokenizer, schema,
+};
 use serde_json::json;
 use text_to_image::TextToImage;
 

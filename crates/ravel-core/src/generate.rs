@@ -308,8 +308,7 @@ impl Tail {
 /// Some positions of keys or values.
 fn between(all: &Tensor<4>, positions: Range<usize>) -> Tensor<4> {
     let [batch, heads, _, width] = all.dims();
-    all.clone()
-        .slice([0..batch, 0..heads, positions, 0..width])
+    all.clone().slice([0..batch, 0..heads, positions, 0..width])
 }
 
 /// The shared sequence model: embedded positions in, hidden states out.

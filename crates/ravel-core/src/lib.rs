@@ -16,8 +16,8 @@ mod video;
 pub use codes::Codes;
 pub use error::{Error, Result};
 pub use generate::{
-    Attend, Backbone, Condition, Decoding, FrameSight, Generator, Head, LayerState, Sampler, Scored, Start,
-    State, StepInput, Tail, Watch,
+    Attend, Backbone, Condition, Decoding, FrameSight, Generator, Head, LayerState, Sampler,
+    Scored, Start, State, StepInput, Tail, Watch,
 };
 pub use layout::{Layout, Unit};
 pub use seed::Seed;

@@ -205,12 +205,8 @@ pub trait FrameHead: Send {
     /// - `features`: `[batch, positions, feature_width]`, of the canvas before the frame
     /// - `known`: `[batch, positions]`, ids of the frame, -1 where they are still to come
     /// - `StepInput::embedded`: `[batch, positions, d_model]`
-    fn near_step(
-        &self,
-        features: Tensor<3>,
-        known: Tensor<2, Int>,
-        place: FramePlace,
-    ) -> StepInput;
+    fn near_step(&self, features: Tensor<3>, known: Tensor<2, Int>, place: FramePlace)
+    -> StepInput;
 
     /// What the backbone is fed for a frame that left the window.
     ///

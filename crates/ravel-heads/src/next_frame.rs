@@ -80,7 +80,8 @@ impl NextFrameConfig {
     /// [`Error::Config`] names what does not fit.
     pub fn validate_for(&self, spec: &VideoSpec, axes: usize) -> Result<()> {
         self.validate()?;
-        let agree = |field: &str, found: usize, expected: usize, why: &str| match found == expected {
+        let agree = |field: &str, found: usize, expected: usize, why: &str| match found == expected
+        {
             true => Ok(()),
             false => Err(Error::Config {
                 field: field.into(),
@@ -89,8 +90,18 @@ impl NextFrameConfig {
             }),
         };
         let own = "the tokenizer's own";
-        agree("head.codebook-size", self.codebook_size, spec.later_codebook_size, own)?;
-        agree("head.feature-width", self.feature_width, spec.feature_width, own)?;
+        agree(
+            "head.codebook-size",
+            self.codebook_size,
+            spec.later_codebook_size,
+            own,
+        )?;
+        agree(
+            "head.feature-width",
+            self.feature_width,
+            spec.feature_width,
+            own,
+        )?;
         agree("backbone.rotary.axes", axes, 3, "for frame, row and column")?;
         let (rows, columns) = spec.grid;
         match self.far {
@@ -233,7 +244,10 @@ impl NextFrame {
         let [n, width] = places.dims();
         let [batch, len, _] = features.dims();
         let frames = len / n;
-        let x = self.features.forward(features).reshape([batch, frames, n, width])
+        let x = self
+            .features
+            .forward(features)
+            .reshape([batch, frames, n, width])
             + places.reshape([1, 1, n, width]);
         let cells = x.reshape([
             batch * frames,

@@ -12,8 +12,8 @@ mod video;
 pub use build::{Parts, build, build_tokenizer, build_video_tokenizer};
 pub use definition::{BackbonePart, Definition, Task, TextPart, TokenizerPart, schema};
 pub use source::Source;
-pub use video::{TextParts, VideoParts, build_video};
 pub use toml_error::{DefinitionError, parse_toml};
+pub use video::{TextParts, VideoParts, build_video};
 
 /// What keeps a pipeline from being built.
 #[derive(Debug, thiserror::Error)]

@@ -85,7 +85,9 @@ impl Clips {
             reason,
         };
         let text = std::fs::read_to_string(path).map_err(|error| {
-            wrong(format!("{error} (`make data-video` builds the default clips)"))
+            wrong(format!(
+                "{error} (`make data-video` builds the default clips)"
+            ))
         })?;
         let folder = path.parent().unwrap_or(Path::new("."));
         let mut clips = Self {

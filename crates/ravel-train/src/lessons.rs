@@ -147,10 +147,7 @@ impl LessonBook {
         let spec = tokenizer.video_spec();
         let frames = clip.dims()[1];
         let groups = (frames - 1) / spec.group;
-        let plans: Vec<Plan> = items
-            .iter()
-            .map(|&item| self.plan(item, groups))
-            .collect();
+        let plans: Vec<Plan> = items.iter().map(|&item| self.plan(item, groups)).collect();
         let empty = Lesson {
             canvases: Vec::new(),
             ids: Vec::new(),
@@ -167,7 +164,9 @@ impl LessonBook {
             let each = latest.len() / items.len();
             for (row, lesson) in lessons.iter_mut().enumerate() {
                 let span = row * spec.positions()..(row + 1) * spec.positions();
-                lesson.canvases.extend(&latest[row * each..(row + 1) * each]);
+                lesson
+                    .canvases
+                    .extend(&latest[row * each..(row + 1) * each]);
                 lesson.ids.extend(&led[span.clone()]);
                 lesson.targets.extend(&right[span]);
             }
@@ -208,7 +207,8 @@ impl LessonBook {
             .iter()
             .map(|plan| if alone(plan) { 1.0 } else { 0.0 })
             .collect();
-        let share = Tensor::<1>::from_floats(&shares[..], &device).reshape([plans.len(), 1, 1, 1, 1]);
+        let share =
+            Tensor::<1>::from_floats(&shares[..], &device).reshape([plans.len(), 1, 1, 1, 1]);
         let frames = next.clone() + (own.frames - next) * share;
         (tokenizer.anchored(frames, Some(as_tensor(&ids))), ids)
     }

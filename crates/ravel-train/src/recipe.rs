@@ -270,7 +270,9 @@ impl Recipe {
         if let TaskConfig::VideoGenerator(task) = &self.task {
             let shares = [task.clean, task.corrupt_codes];
             if shares.iter().any(|share| !(0.0..=1.0).contains(share)) || task.groups == 0 {
-                return wrong("`clean` and `corrupt-codes` are shares in 0..=1, `groups` is at least 1");
+                return wrong(
+                    "`clean` and `corrupt-codes` are shares in 0..=1, `groups` is at least 1",
+                );
             }
         }
         if let TaskConfig::VideoTokenizer(task) = &self.task

@@ -10,8 +10,8 @@ use ravel_weights::Checkpoint;
 
 use crate::log::{Log, log_path};
 use crate::{
-    Clips, GeneratorTask, Pictures, Recipe, TaskConfig, TokenizerTask, TrainError, VideoGeneratorTask,
-    VideoTokenizerTask, checkpoint,
+    Clips, GeneratorTask, Pictures, Recipe, TaskConfig, TokenizerTask, TrainError,
+    VideoGeneratorTask, VideoTokenizerTask, checkpoint,
 };
 
 /// What a training run is made of besides its loop.

@@ -223,7 +223,8 @@ fn decibels(found: &Tensor<5>, truth: &Tensor<5>) -> Vec<f64> {
     (0..time)
         .map(|at| {
             // The range of values is 2, so the peak's square is 4.
-            let of_clip = |clip: usize| 10.0 * (4.0 / f64::from(each[clip * time + at]).max(1e-9)).log10();
+            let of_clip =
+                |clip: usize| 10.0 * (4.0 / f64::from(each[clip * time + at]).max(1e-9)).log10();
             (0..clips).map(of_clip).sum::<f64>() / clips as f64
         })
         .collect()

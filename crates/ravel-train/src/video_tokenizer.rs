@@ -141,7 +141,11 @@ impl VideoTokenizerTask {
             let frames = changed.frames.clamp(-1.0, 1.0);
             latest = frames.clone().narrow(1, group - 1, 1).squeeze_dim(1);
             let found = found.into_data().convert::<u32>();
-            ids.extend(found.try_into_vec::<u32>().expect("ids were converted to u32"));
+            ids.extend(
+                found
+                    .try_into_vec::<u32>()
+                    .expect("ids were converted to u32"),
+            );
             out.push(frames);
         }
         (Tensor::cat(out, 1), ids)
@@ -160,11 +164,7 @@ impl VideoTokenizerTask {
 fn mixed(one: Tensor<4>, other: Tensor<4>, batch: usize, seed: Seed) -> Tensor<4> {
     let device = one.device();
     device.seed(seed.number());
-    let draw = Tensor::<4>::random(
-        [batch, 1, 1, 1],
-        Distribution::Uniform(0.0, 1.0),
-        &device,
-    );
+    let draw = Tensor::<4>::random([batch, 1, 1, 1], Distribution::Uniform(0.0, 1.0), &device);
     let share = draw.lower_elem(0.25).float();
     (other.clone() + (one - other) * share).clamp(-1.0, 1.0)
 }
@@ -223,7 +223,7 @@ impl Task for VideoTokenizerTask {
             add("psnr-anchored", &anchored, last);
         }
         let size = self.config.model.later.quantizer().codebook_size();
-        let health = CodebookHealth::of(size, ids.into_iter());
+        let health = CodebookHealth::of(size, ids);
         found.insert("later-usage".into(), health.usage);
         found.insert("later-perplexity".into(), health.perplexity);
         Ok(found)

@@ -25,6 +25,7 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
             "ravel-backbone",
             "vq-image",
             "multiscale-image",
+            "causal-video",
             "image",
         ],
         "decoding knows no head, no tokenizer and no pixels",
@@ -34,6 +35,7 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
         &[
             "vq-image",
             "multiscale-image",
+            "causal-video",
             "ravel-quant",
             "ravel-decode",
             "ravel-backbone",
@@ -71,6 +73,22 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
             "safetensors",
         ],
         "a tokenizer does not know that anything predicts its codes",
+    ),
+    (
+        "causal-video",
+        &[
+            "ravel-heads",
+            "ravel-backbone",
+            "ravel-decode",
+            "image",
+            "safetensors",
+        ],
+        "a tokenizer does not know that anything predicts its codes",
+    ),
+    (
+        "video-continuation",
+        &["clap", "indicatif", "image", "ravel-train"],
+        "only the command line prints, and running needs no trainer",
     ),
     (
         "vq-video",

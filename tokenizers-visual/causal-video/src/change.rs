@@ -126,9 +126,8 @@ impl ChangeDecoder {
     pub fn forward(&self, latest: Tensor<4>, vectors: Tensor<4>) -> Changed {
         let patch = self.config.patch;
         let shifts = spread(vectors.clone().narrow(1, 0, 2), 2 * patch);
-        let [down, right] = [0, 1].map(|at| {
-            scores_around(shifts.clone().narrow(1, at, 1), self.config.reach)
-        });
+        let [down, right] =
+            [0, 1].map(|at| scores_around(shifts.clone().narrow(1, at, 1), self.config.reach));
         let around = Tensor::cat(vec![down, right], 1);
         let grid = through(&self.deep_blocks, self.enter.forward(vectors));
         let grid = pixel_shuffle(self.grow.forward(relu(grid)), 2);

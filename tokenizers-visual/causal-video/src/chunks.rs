@@ -1,7 +1,9 @@
 //! Coding in pieces: the same steps, with the canvas kept between them.
 
 use burn::tensor::Tensor;
-use ravel_core::{Canvas, Clip, Codes, DecodeChunks, EncodeChunks, Error, Layout, Result, VideoTokenizer};
+use ravel_core::{
+    Canvas, Clip, Codes, DecodeChunks, EncodeChunks, Error, Layout, Result, VideoTokenizer,
+};
 
 /// Codes of some groups as codes.
 fn codes_of(ids: Tensor<2, burn::tensor::Int>, tokenizer: &dyn VideoTokenizer) -> Codes {
@@ -215,7 +217,10 @@ impl DecodeChunks for Decoding<'_> {
     fn finish(self: Box<Self>) -> Result<Clip> {
         let Some(canvas) = self.canvas.filter(|_| self.waiting.is_none()) else {
             return Err(Error::Codes {
-                found: format!("{} codes of a group", self.waiting.map_or(0, |w| w.filled())),
+                found: format!(
+                    "{} codes of a group",
+                    self.waiting.map_or(0, |w| w.filled())
+                ),
                 expected: format!("{}", self.tokenizer.video_spec().positions()),
             });
         };

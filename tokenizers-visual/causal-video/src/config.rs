@@ -112,12 +112,17 @@ impl CausalVideoConfig {
         }
         let stride = self.first.autoencoder.stride();
         if later.stride() != stride {
-            let expected = format!("{stride} / 2, since a code of the first frame is {stride} pixels");
+            let expected =
+                format!("{stride} / 2, since a code of the first frame is {stride} pixels");
             return wrong("later.patch", later.patch.to_string(), &expected);
         }
         if later.levels.len() < 2 {
             let found = format!("{:?}", later.levels);
-            return wrong("later.levels", found, "two at least: how far down and right");
+            return wrong(
+                "later.levels",
+                found,
+                "two at least: how far down and right",
+            );
         }
         if later.reach >= self.size {
             return wrong("later.reach", later.reach.to_string(), "less than size");

@@ -44,10 +44,8 @@ pub struct CausalVideo {
 impl CausalVideoConfig {
     /// A tokenizer with random weights.
     pub fn init(&self, device: &Device) -> CausalVideo {
-        let (first_encoder, first_decoder) = self
-            .first
-            .autoencoder
-            .init(self.first.levels.len(), device);
+        let (first_encoder, first_decoder) =
+            self.first.autoencoder.init(self.first.levels.len(), device);
         CausalVideo {
             first_encoder,
             first_decoder,

@@ -6,10 +6,10 @@
 //!
 //! Symbols: `b` batch, `r` reach, `s = 2 r + 1` shifts in one direction. Shift `i` looks `i - r` pixels down or right.
 
+use burn::tensor::Tensor;
 use burn::tensor::activation::softmax;
 use burn::tensor::module::avg_pool2d;
 use burn::tensor::ops::{AvgPoolOptions, PadMode};
-use burn::tensor::Tensor;
 
 /// How sharply good matches stand out.
 const SHARPNESS: f32 = 20.0;
@@ -81,7 +81,11 @@ impl Shifts {
     pub fn costs(&self, frame: &Tensor<4>, patch: usize) -> Tensor<4> {
         let steps = 2 * self.reach + 1;
         let costs = (0..steps * steps)
-            .map(|at| (self.at(at / steps, at % steps) - frame.clone()).abs().mean_dim(1))
+            .map(|at| {
+                (self.at(at / steps, at % steps) - frame.clone())
+                    .abs()
+                    .mean_dim(1)
+            })
             .collect();
         pooled(Tensor::cat(costs, 1), patch)
     }
@@ -137,7 +141,10 @@ pub fn scores_around(share: Tensor<4>, reach: usize) -> Tensor<4> {
 
 /// Means of cells.
 fn pooled(grid: Tensor<4>, side: usize) -> Tensor<4> {
-    avg_pool2d(grid, AvgPoolOptions::new([side, side]).with_stride([side, side]))
+    avg_pool2d(
+        grid,
+        AvgPoolOptions::new([side, side]).with_stride([side, side]),
+    )
 }
 
 #[cfg(test)]
@@ -170,7 +177,12 @@ mod tests {
         let from = frame.clone().slice([0..1, 0..2, 1..8, 2..8]);
         assert_close("inner", &inner, &from, 0.0);
         let corner = moved.slice([0..1, 0..1, 7..8, 7..8]);
-        assert_close("corner", &corner, &frame.slice([0..1, 0..1, 7..8, 7..8]), 0.0);
+        assert_close(
+            "corner",
+            &corner,
+            &frame.slice([0..1, 0..1, 7..8, 7..8]),
+            0.0,
+        );
     }
 
     #[test]
@@ -180,7 +192,10 @@ mod tests {
         let next = shifts.moved(&only(1, 5, 16), &only(4, 5, 16));
         let costs = shifts.costs(&next, 8);
         let best = values(&best_shifts(costs.clone(), 2));
-        assert!((best[0] + 0.5).abs() < 0.01 && (best[1] - 1.0).abs() < 0.01, "{best:?}");
+        assert!(
+            (best[0] + 0.5).abs() < 0.01 && (best[1] - 1.0).abs() < 0.01,
+            "{best:?}"
+        );
         let found = values(&matches(costs).narrow(2, 0, 1).narrow(3, 0, 1));
         let best = (0..25).max_by(|&a, &b| found[a].total_cmp(&found[b]));
         assert_eq!(best, Some(5 + 4));

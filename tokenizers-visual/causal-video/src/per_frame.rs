@@ -2,8 +2,8 @@
 
 use burn::tensor::{Int, Tensor};
 use ravel_core::{
-    Canvas, Clip, CodeSpec, Codes, DecodeChunks, EncodeChunks, Error, ImageSpec, ImageTokenizer, Images,
-    Layout, Result, Streaming, Tokenizer, VideoSpec, VideoTokenizer,
+    Canvas, Clip, CodeSpec, Codes, DecodeChunks, EncodeChunks, Error, ImageSpec, ImageTokenizer,
+    Images, Layout, Result, Streaming, Tokenizer, VideoSpec, VideoTokenizer,
 };
 use ravel_nn::conv::pixel_unshuffle;
 

@@ -7,9 +7,7 @@ use std::collections::VecDeque;
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{Int, Tensor, TensorData};
-use ravel_core::{
-    Backbone, Condition, Error, FrameHead, FramePlace, Result, Sampler, State, Unit,
-};
+use ravel_core::{Backbone, Condition, Error, FrameHead, FramePlace, Result, Sampler, State, Unit};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -74,7 +74,9 @@ impl CompactConfig {
             .map(|(&width, &blocks)| {
                 let level = Level {
                     enter: kaiming_convolution(channels, width, 3, stride, device),
-                    blocks: (0..blocks).map(|_| ResidualBlock::new(width, device)).collect(),
+                    blocks: (0..blocks)
+                        .map(|_| ResidualBlock::new(width, device))
+                        .collect(),
                 };
                 (channels, stride) = (width, 2);
                 level
@@ -97,7 +99,9 @@ impl CompactConfig {
             .map(|(&width, &blocks)| {
                 let level = Level {
                     enter: kaiming_convolution(channels, width * grow, kernel, 1, device),
-                    blocks: (0..blocks).map(|_| ResidualBlock::new(width, device)).collect(),
+                    blocks: (0..blocks)
+                        .map(|_| ResidualBlock::new(width, device))
+                        .collect(),
                 };
                 // A cell grows into four by itself; the blocks after it look around.
                 (channels, grow, kernel) = (width, 4, 1);
@@ -114,7 +118,13 @@ impl CompactConfig {
 
 /// A square convolution that keeps the size where `stride` is 1 (odd kernels), its fresh weights from a normal distribution of
 /// variance 1 / inputs.
-pub fn kaiming_convolution(from: usize, to: usize, kernel: usize, stride: usize, device: &Device) -> Conv2d {
+pub fn kaiming_convolution(
+    from: usize,
+    to: usize,
+    kernel: usize,
+    stride: usize,
+    device: &Device,
+) -> Conv2d {
     let around = kernel / 2;
     Conv2dConfig::new([from, to], [kernel, kernel])
         .with_stride([stride, stride])

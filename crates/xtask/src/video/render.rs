@@ -64,12 +64,7 @@ impl Shape {
             let inside = (0..16)
                 .filter(|sample| self.covers(place(x, sample % 4), place(y, sample / 4)))
                 .count();
-            Rgba([
-                colour[0],
-                colour[1],
-                colour[2],
-                (inside * 255 / 16) as u8,
-            ])
+            Rgba([colour[0], colour[1], colour[2], (inside * 255 / 16) as u8])
         })
     }
 }

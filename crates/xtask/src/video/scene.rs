@@ -212,7 +212,11 @@ fn flight(kind: Kind, size: usize, speed: f64, frames: usize, random: &mut Rando
     let (low, high) = (half, SIDE as f64 - half);
     let heading = random.between(0.0, std::f64::consts::TAU);
     let falls = kind == Kind::Fall;
-    let pull = if falls { random.between(0.1, 0.25) } else { 0.0 };
+    let pull = if falls {
+        random.between(0.1, 0.25)
+    } else {
+        0.0
+    };
     let axis = |velocity: f64, random: &mut Random| Axis {
         at: random.between(low, high),
         velocity,
