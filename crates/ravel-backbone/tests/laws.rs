@@ -335,8 +335,8 @@ fn hidden_positions_change_nothing() {
     assert_close("padding", &run(true), &run(false), ROUNDING);
 }
 
-/// The same with padding that the condition marks, in one pass: what padding holds changes nothing but padding, and that
-/// only where it sees itself.
+/// The same with padding that the condition marks, in one pass: what padding holds changes nothing but padding, and where
+/// padding sees itself, nothing but its own place.
 #[test]
 fn padding_in_the_prefix_is_seen_by_itself_at_most() {
     for sees_itself in [false, true] {
@@ -348,7 +348,9 @@ fn padding_in_the_prefix_is_seen_by_itself_at_most() {
         let marks = Tensor::<2, Int>::from_data([[1, 1, 0]], &device()).bool();
         case.condition.prefix_hidden = Some(marks);
         let before = case.whole(&[1; LEN]);
-        assert_close("steps", &case.stepped(&[1; LEN]), &before, ROUNDING);
+        let shown = |x: Tensor<3>| x.narrow(1, 2, LEN - 2);
+        let stepped = shown(case.stepped(&[1; LEN]));
+        assert_close("steps", &stepped, &shown(before.clone()), ROUNDING);
         let states = case
             .model
             .hidden_states(case.input(0, LEN, Attend::Causal), &case.condition);
@@ -362,7 +364,9 @@ fn padding_in_the_prefix_is_seen_by_itself_at_most() {
         };
         assert!(far(1, 1) > 0.0);
         assert_eq!(far(2, LEN - 2), 0.0);
-        assert_eq!(far(0, 1), 0.0);
+        if sees_itself {
+            assert_eq!(far(0, 1), 0.0);
+        }
     }
 }
 
