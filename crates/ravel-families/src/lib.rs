@@ -12,11 +12,17 @@ pub mod emu3_vq;
 pub mod fish_dual_ar;
 pub mod infinity_bsq;
 pub mod janus_vq;
+pub mod llamagen_gpt;
 pub mod llamagen_vq;
 pub mod musicgen;
+pub mod t5;
+pub mod var;
 
 mod hub;
 
+use std::collections::BTreeMap;
+
+use ravel_weights::{Checkpoint, KeyTable};
 use serde::de::DeserializeOwned;
 
 /// What keeps a published model from being built.
@@ -67,4 +73,28 @@ fn refused(family: &'static str, field: &str, found: &str, expected: &str) -> Fa
             expected: expected.into(),
         },
     }
+}
+
+/// The family's checkpoint under our names.
+///
+/// `keys` are the name and the text of its key table, `variables` the numbers that the table's sums name.
+///
+/// # Errors
+/// [`FamilyError::Weights`] if two tensors would get one name, or one has a shape that a rule cannot work on.
+pub fn renamed(
+    keys: (&str, &str),
+    checkpoint: Checkpoint,
+    variables: &[(&str, usize)],
+) -> Result<Checkpoint, FamilyError> {
+    let variables: BTreeMap<_, _> = variables
+        .iter()
+        .map(|&(name, number)| (name.to_string(), number))
+        .collect();
+    let table = KeyTable::parse(keys.0, keys.1)?;
+    Ok(table.apply(checkpoint, &variables)?)
+}
+
+/// An error of a part, with the family's name.
+fn of_family(family: &'static str) -> impl Fn(ravel_core::Error) -> FamilyError {
+    move |source| FamilyError::Part { family, source }
 }

@@ -2,10 +2,22 @@
 //!
 //! Published: `vq_ds16_c2i.pt`, `vq_ds16_t2i.pt` (16 pixels a side per code) and `vq_ds8_c2i.pt` (8 pixels).
 
+use burn::tensor::Device;
 use ravel_nn::conv::{AutoencoderConfig, VqGanConfig};
 use ravel_quant::VectorConfig;
+use ravel_weights::{Checkpoint, load};
 use serde::Deserialize;
-use vq_image::VqImageConfig;
+use vq_image::{VqImage, VqImageConfig};
+
+use crate::{FamilyError, of_family, renamed};
+
+/// The family's name.
+pub const NAME: &str = "llamagen_vq";
+/// The key table, by name and text.
+pub const KEYS: (&str, &str) = (
+    "llamagen_vq.keys.toml",
+    include_str!("../keys/llamagen_vq.keys.toml"),
+);
 
 /// What the reference's model takes; the values of VQ-16 where a key is absent.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -19,6 +31,10 @@ pub struct Config {
     pub num_res_blocks: usize,
     /// Channels between encoder and quantizer.
     pub z_channels: usize,
+    /// Channels of pictures in.
+    pub in_channels: usize,
+    /// Channels of pictures out.
+    pub out_channels: usize,
     /// Codes.
     pub codebook_size: usize,
     /// Numbers in one code.
@@ -34,6 +50,8 @@ impl Default for Config {
             ch_mult: vec![1, 1, 2, 2, 4],
             num_res_blocks: 2,
             z_channels: 256,
+            in_channels: 3,
+            out_channels: 3,
             codebook_size: 16_384,
             codebook_embed_dim: 8,
             codebook_l2_norm: true,
@@ -51,6 +69,8 @@ impl Config {
                 multiples: self.ch_mult.clone(),
                 blocks: self.num_res_blocks,
                 z_channels: self.z_channels,
+                in_channels: self.in_channels,
+                out_channels: self.out_channels,
                 code_kernel: 1,
                 ..VqGanConfig::default()
             }),
@@ -61,5 +81,16 @@ impl Config {
             },
             unit_vectors: false,
         }
+    }
+
+    /// The tokenizer's weights.
+    ///
+    /// # Errors
+    /// [`FamilyError`] if a size is impossible or the checkpoint does not fit.
+    pub fn load(&self, checkpoint: Checkpoint, device: &Device) -> Result<VqImage, FamilyError> {
+        let config = self.tokenizer(1 << self.ch_mult.len());
+        config.validate().map_err(of_family(NAME))?;
+        let checkpoint = renamed(KEYS, checkpoint, &[])?;
+        Ok(load(config.init(device), &checkpoint, "")?)
     }
 }

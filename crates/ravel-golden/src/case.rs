@@ -61,6 +61,25 @@ impl Case {
         self.folder.join(file).is_file()
     }
 
+    /// Names of files with one of these endings, sorted.
+    ///
+    /// # Errors
+    /// [`GoldenError::Input`] if the folder cannot be read.
+    pub fn files_with(&self, endings: &[&str]) -> Result<Vec<String>, GoldenError> {
+        let failed = |error| self.input(error);
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(&self.folder).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            let name = name.to_string_lossy().into_owned();
+            let ending = name.rsplit_once('.').map(|(_, ending)| ending);
+            if ending.is_some_and(|ending| endings.contains(&ending)) {
+                files.push(name);
+            }
+        }
+        files.sort();
+        Ok(files)
+    }
+
     /// The text of a file.
     ///
     /// # Errors

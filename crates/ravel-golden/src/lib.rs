@@ -11,6 +11,8 @@ mod families;
 mod readme;
 mod report;
 mod run;
+mod sampling;
+mod settings;
 
 pub use case::Case;
 pub use families::{FAMILIES, Family, Run, family_of};

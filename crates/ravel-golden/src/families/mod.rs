@@ -9,8 +9,13 @@ mod emu3_vq;
 mod fish_dual_ar;
 mod infinity_bsq;
 mod janus_vq;
+mod llamagen_gpt;
+mod llamagen_vq;
 mod musicgen_delay;
 mod quantizers_lucidrains;
+mod t5_encoder;
+mod var_transformer;
+mod var_vqvae;
 mod words;
 
 use crate::{Case, CaseReport, GoldenError};
@@ -41,8 +46,14 @@ pub const FAMILIES: &[Family] = &[
     family("fish_dual_ar", fish_dual_ar::run),
     family("infinity_bsq", infinity_bsq::run),
     family("janus_vq", janus_vq::run),
+    family("llamagen_gpt_c2i", llamagen_gpt::run),
+    family("llamagen_gpt_t2i", llamagen_gpt::run),
+    family("llamagen_vq", llamagen_vq::run),
     family("musicgen_delay", musicgen_delay::run),
     family("quantizers_lucidrains", quantizers_lucidrains::run),
+    family("t5_encoder", t5_encoder::run),
+    family("var_transformer", var_transformer::run),
+    family("var_vqvae", var_vqvae::run),
 ];
 
 /// The family of a case folder: the longest name with which the folder's name begins, up to its end or a separator.

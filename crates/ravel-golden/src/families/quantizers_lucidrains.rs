@@ -1,8 +1,6 @@
 //! Quantizers against `vector-quantize-pytorch`. One folder holds many: a tensor's name begins with its quantizer's, and the README's
 //! table says how that was made, in the reference's words (`FSQ(levels=[8, 5, 5], dim=10)`).
 
-use std::collections::BTreeMap;
-
 use burn::module::Param;
 use burn::tensor::{Int, Tensor};
 use ravel_quant::{
@@ -11,6 +9,7 @@ use ravel_quant::{
 };
 use ravel_weights::Checkpoint;
 
+use crate::settings::Settings;
 use crate::{Case, CaseReport, GoldenError};
 
 /// Runs a case.
@@ -23,7 +22,7 @@ pub fn run(case: &Case, report: &mut CaseReport<'_>) -> Result<(), GoldenError> 
     let inputs = names.filter(|name| name.ends_with(".x"));
     for input in inputs.collect::<Vec<_>>() {
         let name = input.trim_end_matches(".x");
-        let settings = Settings::read(case, &input)?;
+        let settings = Settings::of(case, &input)?;
         report.inputs([input.as_str()]);
         Single {
             case,
@@ -33,51 +32,6 @@ pub fn run(case: &Case, report: &mut CaseReport<'_>) -> Result<(), GoldenError> 
         .compare(&settings, report)?;
     }
     Ok(())
-}
-
-/// A class of the reference with its arguments.
-struct Settings {
-    class: String,
-    arguments: BTreeMap<String, String>,
-}
-
-impl Settings {
-    fn read(case: &Case, tensor: &str) -> Result<Self, GoldenError> {
-        let words = case.meaning(tensor)?;
-        Self::parse(words)
-            .ok_or_else(|| case.input(format!("`{tensor}`: no quantizer is named in `{words}`")))
-    }
-
-    fn parse(words: &str) -> Option<Self> {
-        let (class, rest) = words.split_once('(')?;
-        let inside = &rest[..rest.find(')')?];
-        let mut depth = 0i32;
-        let parts = inside.split(|letter| {
-            depth += i32::from(letter == '[') - i32::from(letter == ']');
-            letter == ',' && depth == 0
-        });
-        let arguments = parts.filter_map(|part| part.split_once('='));
-        Some(Self {
-            class: class.trim().into(),
-            arguments: arguments
-                .map(|(key, value)| (key.trim().into(), value.trim().into()))
-                .collect(),
-        })
-    }
-
-    fn number(&self, key: &str) -> Option<usize> {
-        self.arguments.get(key)?.parse().ok()
-    }
-
-    fn is_on(&self, key: &str) -> bool {
-        self.arguments.get(key).is_some_and(|value| value == "True")
-    }
-
-    fn levels(&self) -> Vec<usize> {
-        let list = self.arguments.get("levels").map_or("", String::as_str);
-        let list = list.trim_matches(['[', ']', '(', ')']).split(',');
-        list.filter_map(|level| level.trim().parse().ok()).collect()
-    }
 }
 
 /// One quantizer of the case.
@@ -90,7 +44,7 @@ struct Single<'a> {
 impl Single<'_> {
     fn compare(&self, settings: &Settings, report: &mut CaseReport<'_>) -> Result<(), GoldenError> {
         let latents = self.projected("project_in", self.latents()?)?;
-        match settings.class.as_str() {
+        match settings.name.as_str() {
             "FSQ" => self.finite(settings, latents, report),
             "LFQ" => self.binary(settings, latents, report),
             "VectorQuantize" => self.vector(settings, latents, report),
@@ -107,7 +61,7 @@ impl Single<'_> {
         report: &mut CaseReport<'_>,
     ) -> Result<(), GoldenError> {
         let quantizer = FiniteQuantizer {
-            levels: settings.levels(),
+            levels: settings.list("levels"),
             bound: match settings.is_on("preserve_symmetry") {
                 true => Bound::SymmetricTanh,
                 false => Bound::Tanh,
@@ -163,7 +117,7 @@ impl Single<'_> {
         latents: Tensor<3>,
         report: &mut CaseReport<'_>,
     ) -> Result<(), GoldenError> {
-        let depth = settings.number("num_quantizers").unwrap_or(1);
+        let depth = settings.number("num_quantizers").unwrap_or(1.0) as usize;
         let codebooks = (0..depth)
             .map(|at| self.codebook(&format!("layers.{at}._codebook"), settings))
             .collect::<Result<_, _>>()?;
@@ -181,9 +135,9 @@ impl Single<'_> {
         report: &mut CaseReport<'_>,
     ) -> Result<(), GoldenError> {
         let quantizer = ResidualFiniteQuantizer {
-            depth: settings.number("num_quantizers").unwrap_or(1),
+            depth: settings.number("num_quantizers").unwrap_or(1.0) as usize,
             quantizer: FiniteQuantizer {
-                levels: settings.levels(),
+                levels: settings.list("levels"),
                 bound: Bound::SymmetricClamp,
             },
         };
@@ -271,21 +225,5 @@ impl Single<'_> {
 
     fn tensor(&self, what: &str) -> String {
         format!("{}.{what}", self.name)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn settings_are_read_from_the_references_words() {
-        let words = "FSQ(levels=[8, 5, 5], dim=10, preserve_symmetry=True), image layout";
-        let settings = Settings::parse(words).expect("a class with arguments");
-        assert_eq!(settings.class, "FSQ");
-        assert_eq!(settings.levels(), [8, 5, 5]);
-        assert_eq!(settings.number("dim"), Some(10));
-        assert!(settings.is_on("preserve_symmetry") && !settings.is_on("spherical"));
-        assert!(Settings::parse("no class").is_none());
     }
 }

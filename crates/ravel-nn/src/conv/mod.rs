@@ -76,6 +76,21 @@ impl AutoencoderConfig {
         }
     }
 
+    /// Numbers that key tables of published checkpoints may name: `last`, the number of the last level, and `deepest`, the channels
+    /// there.
+    pub fn key_variables(&self) -> Vec<(&'static str, usize)> {
+        match self {
+            Self::Compact(_) => Vec::new(),
+            Self::VqGan(config) => {
+                let deepest = config.multiples.last().copied().unwrap_or_default();
+                vec![
+                    ("last", config.multiples.len().saturating_sub(1)),
+                    ("deepest", deepest * config.channels),
+                ]
+            }
+        }
+    }
+
     /// An encoder to, and a decoder from, latents of `code_width` numbers.
     pub fn init(&self, code_width: usize, device: &Device) -> (Encoder, Decoder) {
         match self {
