@@ -1,8 +1,10 @@
 //! Decoding: the loop over units, and samplers that turn scores into ids. No model code: a method sees a
 //! [`ravel_core::Generator`], a sampler sees scores.
 
+pub mod mersenne;
 pub mod method;
 pub mod sampler;
+pub mod watermark;
 
 pub use method::{DecodingConfig, FillingConfig, FrameStream, OneByOne};
 pub use sampler::{Guidance, SamplerConfig};

@@ -4,7 +4,8 @@ use burn::tensor::{Int, Tensor, TensorData};
 use rand_core::Rng;
 use ravel_core::{Codes, Error, Result, Sampler, Seed, Unit};
 
-use super::filter::{Filter, weights};
+use super::filter::{Filter, probabilities, weights};
+use crate::watermark::Marking;
 
 /// How an id is taken from filtered scores.
 #[derive(Debug, Clone)]
@@ -14,7 +15,13 @@ pub enum Choice {
     /// At random by probability. One seed per row, split by position: a row's ids depend on nothing else in
     /// the batch, and a generation that is taken up again goes on as it would have.
     Draw(Vec<Seed>),
+    /// By probability over all keys, and by a watermark's numbers under one.
+    Marked(Marked),
 }
+
+/// The watermarks of a generation.
+#[derive(Debug, Clone)]
+pub struct Marked(pub(super) Marking);
 
 /// Filters in their order, then a choice. Made for one generation.
 ///
@@ -73,6 +80,10 @@ impl Chain {
         Ok(match &self.choice {
             Choice::Greedy => greedy_choice(scores),
             Choice::Draw(seeds) => inverse_cdf_choice(scores, place.uniform(&seeds[place.row])),
+            Choice::Marked(Marked(marking)) => {
+                let weights = probabilities(scores);
+                marking.choice(&weights, place.row, place.depth, place.position)
+            }
         })
     }
 
@@ -100,15 +111,17 @@ impl Sampler for Chain {
             return Ok(ids);
         }
         let [batch, len, size] = logits.dims();
-        if let Choice::Draw(seeds) = &self.choice {
-            assert!(
-                batch <= seeds.len(),
-                "batch axis: {batch} rows, {} seeds",
-                seeds.len()
-            );
-        }
         let device = logits.device();
         let depth = self.depth(unit);
+        let seeds = match &mut self.choice {
+            Choice::Greedy => batch,
+            Choice::Draw(seeds) => seeds.len(),
+            Choice::Marked(Marked(marking)) => {
+                marking.prepare(depth, size);
+                marking.batch()
+            }
+        };
+        assert!(batch <= seeds, "batch axis: {batch} rows, {seeds} seeds");
         let mut scores = numbers(logits);
         let mut ids = Vec::with_capacity(batch * len);
         for (at, scores) in scores.chunks_exact_mut(size).enumerate() {

@@ -4,13 +4,14 @@ use ravel_core::{Error, Result, Sampler, Seed};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::chain::{Chain, Choice};
+use super::chain::{Chain, Choice, Marked};
 use super::delayed_end::{DelayedEnd, Ending};
 use super::filter::{
     EndIfLargest, Filter, MinP, RecentPenalty, RepetitionPenalty, Temperature, TopK, TopP,
     TopPWithin, Typical,
 };
 use super::guided::{Guidance, Guided};
+use crate::watermark::{Marking, WatermarkConfig};
 
 /// The smallest temperature and probability mass that are taken.
 const LEAST: f64 = 0.001;
@@ -47,6 +48,9 @@ pub struct SamplerConfig {
     /// With guidance, chooses by the conditioned scores alone among so many ids whose guided scores are largest (Dia).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guidance_top_k: Option<usize>,
+    /// Leaves a watermark that changes no probability and that who has its key can find.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watermark: Option<WatermarkConfig>,
     /// How several codebooks end, where they do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ending: Option<Ending>,
@@ -65,6 +69,7 @@ impl Default for SamplerConfig {
             top_p_within: None,
             guidance: Guidance::default(),
             guidance_top_k: None,
+            watermark: None,
             ending: None,
         }
     }
@@ -89,6 +94,8 @@ impl SamplerConfig {
         check("top-p-within", self.top_p_within, 0.0..=1.0)?;
         let top_k = self.guidance_top_k.map(|k| k as f64);
         check("guidance-top-k", top_k, 1.0..=1e9)?;
+        let rows = self.watermark.map(|watermark| watermark.rows as f64);
+        check("watermark.rows", rows, 1.0..=65_536.0)?;
         let (from, to) = (self.guidance.at(0, 2), self.guidance.at(1, 2));
         check("guidance", Some(from), -100.0..=100.0)?;
         check("guidance", Some(to), -100.0..=100.0)
@@ -117,7 +124,14 @@ impl SamplerConfig {
             Choice::Greedy
         } else {
             self.push_cuts(&mut filters);
-            Choice::Draw(rows.iter().map(|&row| seed.indexed(row)).collect())
+            let seeds = rows.iter().map(|&row| seed.indexed(row));
+            match self.watermark {
+                Some(watermark) => {
+                    let begin = seeds.map(|seed| seed.number());
+                    Choice::Marked(Marked(Marking::new(watermark, begin)))
+                }
+                None => Choice::Draw(seeds.collect()),
+            }
         };
         if let Some(mass) = self.typical {
             filters.push(Box::new(Typical(mass)));

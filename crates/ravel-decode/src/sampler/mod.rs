@@ -8,8 +8,9 @@ mod config;
 mod delayed_end;
 mod filter;
 mod guided;
+mod hindsight;
 
-pub use chain::{Chain, Choice, greedy_choice, gumbel_choice, inverse_cdf_choice};
+pub use chain::{Chain, Choice, Marked, greedy_choice, gumbel_choice, inverse_cdf_choice};
 pub use config::SamplerConfig;
 pub use delayed_end::{DelayedEnd, Ending, all_ended};
 pub use filter::{
@@ -18,3 +19,4 @@ pub use filter::{
     weights,
 };
 pub use guided::{Guidance, Guided};
+pub use hindsight::{Hindsight, hindsight_noise, noisy_choice};

@@ -3,7 +3,9 @@
 mod chameleon_vq;
 mod cosmos_dv;
 mod csm;
+mod decode_gumbel_counterfactual;
 mod decode_logits_processors;
+mod decode_watermark_exp;
 mod dia;
 mod emu3_vq;
 mod fish_dual_ar;
@@ -40,7 +42,12 @@ pub const FAMILIES: &[Family] = &[
     family("chameleon_vq", chameleon_vq::run),
     family("cosmos_dv", cosmos_dv::run),
     family("csm", csm::run),
+    family(
+        "decode_gumbel_counterfactual",
+        decode_gumbel_counterfactual::run,
+    ),
     family("decode_logits_processors", decode_logits_processors::run),
+    family("decode_watermark_exp", decode_watermark_exp::run),
     family("dia", dia::run),
     family("emu3_vq", emu3_vq::run),
     family("fish_dual_ar", fish_dual_ar::run),
