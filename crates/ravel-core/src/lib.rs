@@ -8,6 +8,7 @@
 mod codes;
 mod error;
 mod generate;
+mod latents;
 mod layout;
 mod seed;
 mod tokenize;
@@ -19,6 +20,7 @@ pub use generate::{
     Attend, Backbone, Condition, Decoding, FrameSight, Generator, Head, LayerState, Sampler,
     Scored, Start, State, StepInput, Tail, Watch,
 };
+pub use latents::{Filling, Masked, Noise, Place};
 pub use layout::{Layout, Unit};
 pub use seed::Seed;
 pub use tokenize::{

@@ -6,5 +6,7 @@ pub mod method;
 pub mod sampler;
 pub mod watermark;
 
-pub use method::{DecodingConfig, FillingConfig, FrameStream, OneByOne};
+pub use method::{
+    DecodingConfig, FillingConfig, FrameStream, MaskedFilling, OneByOne, SeededNoise, random_orders,
+};
 pub use sampler::{Guidance, SamplerConfig};

@@ -124,6 +124,10 @@ impl Config {
     pub fn tokenizer(&self) -> Result<WaveletVideoConfig, FamilyError> {
         let factorized = self.is_factorized()?;
         let patch = self.patch_size.max(1);
+        let halving = |compression| match factorized {
+            true => halvings(compression, patch),
+            false => 0,
+        };
         let config = WaveletVideoConfig {
             channels: self.channels,
             multiples: self.channels_mult.clone(),
@@ -140,8 +144,8 @@ impl Config {
             patching: self.patching()?,
             factorized,
             groups: if factorized { 1 } else { self.num_groups },
-            space_halvings: halvings(self.spatial_compression, patch),
-            time_halvings: halvings(self.temporal_compression, patch),
+            space_halvings: halving(self.spatial_compression),
+            time_halvings: halving(self.temporal_compression),
             doubles_time_first: self.legacy_mode,
             in_channels: self.in_channels,
             out_channels: self.out_channels,

@@ -14,6 +14,7 @@ pub mod infinity_bsq;
 pub mod janus_vq;
 pub mod llamagen_gpt;
 pub mod llamagen_vq;
+pub mod mar;
 pub mod musicgen;
 pub mod t5;
 pub mod var;

@@ -103,6 +103,22 @@ impl<'a> CaseReport<'a> {
         self.numbers_also(name, "", found)
     }
 
+    /// As [`CaseReport::numbers`] for numbers of 64 bits.
+    ///
+    /// # Errors
+    /// As [`CaseReport::real`].
+    pub fn wide_numbers(&mut self, name: &str, found: &[f64]) -> Result<(), GoldenError> {
+        let expected = self.case.numbers(name)?;
+        if expected.len() != found.len() {
+            return self.misshapen(name, "", &[found.len()]);
+        }
+        let pairs = found.iter().zip(expected);
+        let error = pairs.map(|(&found, &expected)| difference(found, expected));
+        let error = error.fold(0.0, f64::max);
+        self.judge(name, "", error, self.bound(name)?);
+        Ok(())
+    }
+
     /// Compares ids; all must be equal.
     ///
     /// # Errors

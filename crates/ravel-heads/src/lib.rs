@@ -2,6 +2,7 @@
 //!
 //! [`NextToken`] predicts one code after the other, [`NextTokens`] one position of several codes after the other (with a depth
 //! transformer: [`Deep`]), [`NextScale`] one scale after the other, [`NextFrame`] one frame of video after the other.
+//! [`MaskedLatent`] fills in continuous latents in any order by diffusion.
 //! [`PrefixEmbedding`] turns a text's or a class's ids into what stands in front of them, [`CaptionEmbedding`] a text encoder's
 //! features.
 
@@ -9,6 +10,9 @@ mod arrangement;
 mod caption;
 mod config;
 mod deep;
+mod diffusion;
+mod diffusion_head;
+mod masked_latent;
 mod next_frame;
 mod next_scale;
 mod next_token;
@@ -20,6 +24,11 @@ pub use arrangement::Arrangement;
 pub use caption::{CaptionConfig, CaptionEmbedding};
 pub use config::{HeadConfig, StartKind};
 pub use deep::{Deep, DepthConfig, DepthHead, DepthProjection, FirstCode};
+pub use diffusion::{Diffusion, DiffusionLosses, NoiseSchedule, kept_steps};
+pub use diffusion_head::{DiffusionHead, DiffusionHeadConfig};
+pub use masked_latent::{
+    MaskedGenerator, MaskedLatent, MaskedLatentConfig, grid_from_patches, patches_from_grid,
+};
 pub use next_frame::{FarConfig, NextFrame, NextFrameConfig};
 pub use next_scale::{NextScale, NextScaleConfig};
 pub use next_token::{NextToken, NextTokenConfig};

@@ -7,6 +7,7 @@ pub mod conv;
 pub mod init;
 
 mod attention;
+mod denoiser;
 mod feed_forward;
 mod modulation;
 mod norm;
@@ -14,6 +15,7 @@ mod relative;
 mod rotary;
 
 pub use attention::{Attention, AttentionConfig, CrossAttention, Padding, QueryKeyNorm, Sight};
+pub use denoiser::{Denoiser, DenoiserConfig};
 pub use feed_forward::{Activation, FeedForward, FeedForwardConfig};
 pub use modulation::{Branch, FinalModulation, Modulation, activated};
 pub use norm::{Norm, NormConfig, NormKind, rms_normalised, unit_length};

@@ -1,6 +1,6 @@
 //! What fixes the tokenizer.
 
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, FloatDType, Int, Tensor};
 use ravel_core::{CodeSpec, Error, Result};
 use ravel_nn::conv::causal::{Before, CausalConv, CausalConvConfig};
 use ravel_quant::{Bound, FiniteQuantizer};
@@ -67,7 +67,8 @@ pub enum Codebook {
         /// Shares.
         depth: usize,
     },
-    /// `depth` ids, each of what the ones before left over.
+    /// `depth` ids, each of what the ones before left over. Code vectors and their sums are rounded to 16 bits (bfloat16), as the
+    /// published quantizer has it whatever it is asked for.
     Residual {
         /// Levels of each number.
         levels: Vec<usize>,
@@ -115,8 +116,9 @@ impl Codebook {
                     Self::Finite { .. } => latents.clone().narrow(2, at * width, width),
                     Self::Residual { .. } => rest.clone(),
                 };
-                let found = finite.quantize(part);
+                let mut found = finite.quantize(part);
                 if matches!(self, Self::Residual { .. }) {
+                    found.vectors = rounded(found.vectors);
                     rest = rest.clone() - found.vectors.clone();
                 }
                 found
@@ -143,7 +145,8 @@ impl Codebook {
         match self {
             Self::Finite { .. } => Tensor::cat(vectors.collect(), 2),
             Self::Residual { .. } => vectors
-                .reduce(|sum, vectors| sum + vectors)
+                .map(rounded)
+                .reduce(|sum, vectors| rounded(sum + vectors))
                 .expect("there is one quantizer at least"),
         }
     }
@@ -280,6 +283,11 @@ impl WaveletVideoConfig {
             config: self.clone(),
         }
     }
+}
+
+/// Through 16 bits and back.
+pub(crate) fn rounded<const D: usize>(vectors: Tensor<D>) -> Tensor<D> {
+    vectors.cast(FloatDType::BF16).cast(FloatDType::F32)
 }
 
 /// A convolution of one frame and one cell.

@@ -5,7 +5,7 @@
 //! `time_factor`; no frame looks ahead. Shapes: `b` batch, `t` frames, `g` groups, `h`, `w` the grid.
 
 use burn::module::Module;
-use burn::tensor::{FloatDType, Int, Tensor};
+use burn::tensor::{Int, Tensor};
 use ravel_nn::conv::causal::CausalConv;
 
 pub use config::{Codebook, WaveletVideoConfig};
@@ -101,7 +101,7 @@ impl WaveletVideo {
     /// Rounded to 16 bits where the published model hands its code vectors on so.
     fn stored(&self, vectors: Tensor<5>) -> Tensor<5> {
         match self.config.half_vectors {
-            true => vectors.cast(FloatDType::BF16).cast(FloatDType::F32),
+            true => config::rounded(vectors),
             false => vectors,
         }
     }

@@ -1,6 +1,7 @@
 //! Decoding methods, one file each.
 
 mod frames;
+mod masked;
 mod one_by_one;
 
 use ravel_core::Decoding;
@@ -8,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use frames::{FillingConfig, FrameStream};
+pub use masked::{MaskedFilling, SeededNoise, WatchRounds, random_orders};
 pub use one_by_one::OneByOne;
 
 /// Which method.

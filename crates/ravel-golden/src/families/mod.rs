@@ -13,6 +13,7 @@ mod infinity_bsq;
 mod janus_vq;
 mod llamagen_gpt;
 mod llamagen_vq;
+mod mar;
 mod musicgen_delay;
 mod quantizers_lucidrains;
 mod t5_encoder;
@@ -56,6 +57,7 @@ pub const FAMILIES: &[Family] = &[
     family("llamagen_gpt_c2i", llamagen_gpt::run),
     family("llamagen_gpt_t2i", llamagen_gpt::run),
     family("llamagen_vq", llamagen_vq::run),
+    family("mar", mar::run),
     family("musicgen_delay", musicgen_delay::run),
     family("quantizers_lucidrains", quantizers_lucidrains::run),
     family("t5_encoder", t5_encoder::run),
