@@ -229,6 +229,18 @@ pub struct EvalOptions {
     /// Captioned pictures (JSON lines); the default data of the pipeline's size without it.
     #[arg(long, value_name = "ROWS")]
     pub data: Option<PathBuf>,
+    /// Video: held-out clips that go on; 0 for all.
+    #[arg(long, default_value_t = 0)]
+    pub clips: usize,
+    /// Video: frames that are given.
+    #[arg(long, default_value_t = 4, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    pub given: usize,
+    /// Video: new frames; those beyond the clip's end are measured without true ones.
+    #[arg(long, default_value_t = 12, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    pub frames: usize,
+    /// Video: compute all that is in view again for every frame, to compare the time.
+    #[arg(long)]
+    pub no_cache: bool,
     /// Training captions that are generated, spread evenly; 0 for all.
     #[arg(long, default_value_t = 200)]
     pub captions: usize,

@@ -6,6 +6,7 @@ use burn::tensor::Device;
 use ravel_core::{Generator, Images};
 use ravel_eval::{Gallery, RetrievalReport, features, loss_per_token};
 use ravel_media::{contact_sheet, encode_png, images_from_pictures, write_new};
+use ravel_pipeline::Task;
 use ravel_train::{Item, Pictures};
 use serde::Serialize;
 use serde_json::json;
@@ -13,7 +14,7 @@ use text_to_image::{Request, TextToImage};
 
 use crate::arguments::EvalOptions;
 use crate::failure::Failure;
-use crate::{image, interrupt, pipelines, progress, tokenizer};
+use crate::{evaluate_video, image, interrupt, pipelines, progress, tokenizer};
 
 /// Pictures encoded at a time.
 const BATCH: usize = 32;
@@ -42,6 +43,10 @@ struct Miss {
 
 /// Measures.
 pub fn run(options: &EvalOptions) -> Result<(), Failure> {
+    let (definition, _) = pipelines::open(&options.pipeline.pipeline)?;
+    if definition.task == Task::VideoContinuation {
+        return evaluate_video::run(options);
+    }
     let pipeline = pipelines::text_to_image(&options.pipeline)?;
     let device = pipeline.parts().device.clone();
     let size = pipeline.parts().tokenizer.image_spec().signal_size.0;

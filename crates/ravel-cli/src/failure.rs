@@ -104,6 +104,15 @@ impl From<text_to_image::Error> for Failure {
     }
 }
 
+impl From<video_continuation::Error> for Failure {
+    fn from(error: video_continuation::Error) -> Self {
+        match error {
+            video_continuation::Error::Part(part) => part.into(),
+            error => Self::input(error),
+        }
+    }
+}
+
 impl From<ravel_core::Error> for Failure {
     fn from(error: ravel_core::Error) -> Self {
         match error {

@@ -4,6 +4,7 @@
 mod arguments;
 mod doctor;
 mod evaluate;
+mod evaluate_video;
 mod failure;
 mod image;
 mod interrupt;

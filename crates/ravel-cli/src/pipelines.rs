@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use ravel_pipeline::{
-    Definition, Source, Task, build, build_tokenizer, build_video_tokenizer, schema,
+    Definition, Source, Task, build, build_tokenizer, build_video, build_video_tokenizer, schema,
 };
 use serde_json::json;
 use text_to_image::TextToImage;
+use video_continuation::VideoContinuation;
 
 use crate::arguments::{DeviceName, PipelineOptions, PipelinesCommand};
 use crate::failure::Failure;
@@ -115,6 +116,24 @@ pub fn text_to_image_on(name: &str, device: DeviceName) -> Result<TextToImage, F
     )?))
 }
 
+/// A video-continuation pipeline, built.
+pub fn video_continuation(options: &PipelineOptions) -> Result<VideoContinuation, Failure> {
+    let (definition, source) = open(&options.pipeline)?;
+    if definition.task != Task::VideoContinuation {
+        return Err(Failure::input(format!(
+            "`{}` is a pipeline for {}, video-continuation is needed",
+            options.pipeline,
+            definition.task.name()
+        )));
+    }
+    let device = options.device.device.open()?;
+    Ok(VideoContinuation::new(build_video(
+        &definition,
+        &source,
+        &device,
+    )?))
+}
+
 /// Runs `ravel pipelines`.
 pub fn run(command: &PipelinesCommand) -> Result<(), Failure> {
     match command {
@@ -170,7 +189,14 @@ fn check(name: &str, device: DeviceName) -> Result<(), Failure> {
                 parts.name, parts.hash
             ));
         }
-        Task::VideoTokenizer | Task::VideoContinuation => {
+        Task::VideoContinuation => {
+            let parts = build_video(&definition, &source, &device)?;
+            say(&format!(
+                "{name}: {} is whole, hash {}",
+                parts.name, parts.hash
+            ));
+        }
+        Task::VideoTokenizer => {
             build_video_tokenizer(&definition.tokenizer, &source, &device)?;
             say(&format!("{name}: {} is whole", definition.name));
         }

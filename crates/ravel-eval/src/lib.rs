@@ -5,6 +5,7 @@ mod generator;
 mod retrieval;
 mod similarity;
 mod tokenizer;
+pub mod video;
 
 pub use generator::loss_per_token;
 pub use retrieval::{Gallery, RetrievalReport, features};

@@ -1,20 +1,20 @@
 //! Coding in pieces: the same steps, with the canvas kept between them.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor};
 use ravel_core::{
     Canvas, Clip, Codes, DecodeChunks, EncodeChunks, Error, Layout, Result, VideoTokenizer,
 };
 
 /// Codes of some groups as codes.
-fn codes_of(ids: Tensor<2, burn::tensor::Int>, tokenizer: &dyn VideoTokenizer) -> Codes {
+fn codes_of(ids: Tensor<3, Int>, tokenizer: &dyn VideoTokenizer) -> Codes {
     let (height, width) = tokenizer.video_spec().grid;
-    let frames = ids.dims()[1] / (height * width);
+    let frames = ids.dims()[2] / (height * width);
     let layout = Layout::Frames {
         frames,
         height,
         width,
     };
-    Codes::flat(ids, layout)
+    Codes { ids, layout }
 }
 
 /// A clip that arrives frame by frame.
@@ -35,7 +35,7 @@ impl<'a> Encoding<'a> {
     }
 
     /// Codes of the next group, once its frames are there.
-    fn group(&mut self, frames: Tensor<5>) -> Tensor<2, burn::tensor::Int> {
+    fn group(&mut self, frames: Tensor<5>) -> Tensor<2, Int> {
         let tokenizer = self.tokenizer;
         let (ids, canvas) = match &self.canvas {
             None => {
@@ -75,13 +75,13 @@ impl EncodeChunks for Encoding<'_> {
             if all.len() < next {
                 break;
             }
-            ids.push(self.group(all.part(0, next).frames));
+            ids.push(self.group(all.part(0, next).frames).unsqueeze_dim(1));
             all = all.part(next, all.len() - next);
         }
         self.waiting = (!all.is_empty()).then_some(all);
         let ids = match ids.is_empty() {
-            true => Tensor::zeros([batch, 0], &device),
-            false => Tensor::cat(ids, 1),
+            true => Tensor::zeros([batch, 1, 0], &device),
+            false => Tensor::cat(ids, 2),
         };
         Ok(codes_of(ids, self.tokenizer))
     }
@@ -100,7 +100,7 @@ impl EncodeChunks for Encoding<'_> {
             }),
             (None, Some(canvas)) => {
                 let batch = canvas.frames.dims()[0];
-                let none = Tensor::zeros([batch, 0], &canvas.frames.device());
+                let none = Tensor::zeros([batch, 1, 0], &canvas.frames.device());
                 Ok(codes_of(none, self.tokenizer))
             }
         }
