@@ -34,6 +34,11 @@ impl Places {
         Self { codes, axes }
     }
 
+    /// Numbers that make a position.
+    pub fn axes(&self) -> usize {
+        self.axes
+    }
+
     /// Coordinates of lead positions `lead_range` of `lead`, then of the codes in `codes`.
     pub fn coords(
         &self,

@@ -95,6 +95,16 @@ impl NextTokens {
         &self.layout
     }
 
+    /// This head for another number of positions: which codes are fixed at the end of a delayed arrangement depends on it.
+    ///
+    /// # Panics
+    /// If the layout has fewer axes than the backbone's rotary coordinates.
+    pub fn with_layout(mut self, layout: &Layout) -> Self {
+        self.places = Places::new(layout, self.places.axes());
+        self.layout = layout.clone();
+        self
+    }
+
     /// This head, reading its one table in another way.
     ///
     /// # Panics
