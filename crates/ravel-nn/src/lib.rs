@@ -1,10 +1,11 @@
 //! Layers used twice or more. They know no model, no file and no device but that of their inputs.
 //!
 //! [`Norm`], [`Rotary`], [`Attention`], [`FeedForward`] and [`Modulation`] make transformers; [`conv`] holds the
-//! encoders and decoders of image tokenizers.
+//! encoders and decoders of image tokenizers, [`wave`] the layers of audio tokenizers.
 
 pub mod conv;
 pub mod init;
+pub mod wave;
 
 mod attention;
 mod denoiser;
