@@ -68,6 +68,9 @@ pub struct TransformerConfig {
     pub shared_modulation: bool,
     /// Whether padding, which no other position sees, still sees itself (LlamaGen).
     pub padding_sees_itself: bool,
+    /// Whether attention and feed-forward are multiplied by a learned number per channel before they are added (LayerScale,
+    /// Touvron et al. 2021).
+    pub layer_scale: bool,
     /// Whether the hidden states leave through a norm.
     pub final_norm: bool,
     /// Whether fresh branches add nothing until they are trained.
@@ -106,6 +109,7 @@ impl Default for TransformerConfig {
             modulation: None,
             shared_modulation: false,
             padding_sees_itself: false,
+            layer_scale: false,
             final_norm: true,
             zero_init_out: false,
             window: None,

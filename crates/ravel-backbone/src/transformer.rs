@@ -47,6 +47,7 @@ impl TransformerConfig {
     fn block(&self, device: &Device) -> Block {
         let norm = || self.norm_config().init(self.d_model, device);
         let beside = self.cross_attention_config();
+        let scale = || self.layer_scale.then(|| init::ones([self.d_model], device));
         Block {
             attention_norm: norm(),
             attention: self.attention_config().init(device),
@@ -56,6 +57,8 @@ impl TransformerConfig {
                 .map(|width| beside.init_cross(width, device)),
             feed_forward_norm: norm(),
             feed_forward: self.feed_forward_config().init(device),
+            attention_strength: scale(),
+            feed_forward_strength: scale(),
             modulation: self.modulation.map(|width| match self.shared_modulation {
                 true => Modulation::new_shared(self.d_model, device),
                 false => Modulation::new(width, self.d_model, device),
@@ -101,6 +104,10 @@ pub struct Block {
     pub feed_forward_norm: Norm,
     /// Position by position.
     pub feed_forward: FeedForward,
+    /// What attention is multiplied by, `[d_model]`.
+    pub attention_strength: Option<Param<Tensor<1>>>,
+    /// What feed-forward is multiplied by, `[d_model]`.
+    pub feed_forward_strength: Option<Param<Tensor<1>>>,
     /// Gains, biases and strengths from the condition.
     pub modulation: Option<Modulation>,
     dropout: Dropout,
@@ -350,6 +357,7 @@ impl Block {
         let (inner, memory) =
             self.attention
                 .forward(inner, pass.rotation.as_ref(), &pass.sight, memory);
+        let inner = scaled(inner, &self.attention_strength);
         let mut x = x + self.dropout.forward(leave(inner, &to_attention));
 
         if let (Some(norm), Some(cross), Some(beside)) =
@@ -360,8 +368,19 @@ impl Block {
         }
 
         let inner = enter(self.feed_forward_norm.forward(x.clone()), &to_feed_forward);
-        let inner = leave(self.feed_forward.forward(inner), &to_feed_forward);
+        let inner = scaled(
+            self.feed_forward.forward(inner),
+            &self.feed_forward_strength,
+        );
+        let inner = leave(inner, &to_feed_forward);
         (x + self.dropout.forward(inner), memory)
+    }
+}
+
+fn scaled(x: Tensor<3>, strength: &Option<Param<Tensor<1>>>) -> Tensor<3> {
+    match strength {
+        Some(strength) => x * strength.val().unsqueeze(),
+        None => x,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Codes: the discrete form of a signal, and the only memory of what was chosen.
 
+use std::ops::RangeInclusive;
+
 use burn::tensor::{Int, Tensor};
 
 use crate::{Error, Layout, Result, Unit};
@@ -132,8 +134,21 @@ impl Codes {
                 format!("{}", layout.len()),
             );
         }
-        if self.depth() != depth {
-            return wrong(format!("depth {}", self.depth()), format!("depth {depth}"));
+        self.check_ids(depth..=depth, codebook_size)
+    }
+
+    /// Checks the depth, and that every id is below `codebook_size`.
+    ///
+    /// # Errors
+    /// [`Error::Codes`] names the first thing that differs.
+    pub fn check_ids(&self, depth: RangeInclusive<usize>, codebook_size: usize) -> Result<()> {
+        let wrong = |found: String, expected: String| Err(Error::Codes { found, expected });
+        if !depth.contains(&self.depth()) {
+            let expected = match depth.start() == depth.end() {
+                true => format!("depth {}", depth.end()),
+                false => format!("depth {} to {}", depth.start(), depth.end()),
+            };
+            return wrong(format!("depth {}", self.depth()), expected);
         }
         let largest = self.to_host().into_iter().flatten().max().unwrap_or(0);
         if largest as usize >= codebook_size {

@@ -277,6 +277,49 @@ impl State {
         self.len += tail.len;
     }
 
+    /// Makes sure that `n` positions may be appended: forgets what lies outside the window by then, and reserves more room where
+    /// that is not enough. So a state with a window serves an endless sequence.
+    ///
+    /// Positions that were forgotten are no longer counted in [`State::len`]: only rotary coordinates, which come with the input,
+    /// still tell how far a sequence has come.
+    pub fn make_room(&mut self, n: usize) {
+        if self.room() >= n {
+            return;
+        }
+        let keep = match self.window {
+            Some(window) => self.len.min(window.saturating_sub(1)),
+            None => self.len,
+        };
+        let grown = match self.window {
+            Some(_) => self.capacity,
+            None => 2 * self.capacity,
+        };
+        let (from, to) = (self.len - keep, self.len);
+        self.capacity = grown.max(keep + n);
+        let capacity = self.capacity;
+        let moved = |all: &Tensor<4>| {
+            let [batch, heads, _, width] = all.dims();
+            let room = Tensor::zeros(
+                [batch, heads, capacity, width],
+                (&all.device(), all.dtype()),
+            );
+            let kept = all.clone().slice([0..batch, 0..heads, from..to, 0..width]);
+            room.slice_assign([0..batch, 0..heads, 0..keep, 0..width], kept)
+        };
+        for layer in self.layers.iter_mut().filter(|_| keep > 0) {
+            layer.keys = moved(&layer.keys);
+            layer.values = moved(&layer.values);
+        }
+        if keep == 0 {
+            self.layers.clear();
+        }
+        self.hidden = self.hidden.take().map(|hidden| {
+            let [batch, known] = hidden.dims();
+            hidden.slice([0..batch, from.min(known)..known])
+        });
+        self.len = keep;
+    }
+
     /// Positions that may still be appended.
     pub fn room(&self) -> usize {
         self.capacity - self.len

@@ -24,7 +24,7 @@ pub use latents::{Filling, Masked, Noise, Place};
 pub use layout::{Layout, Unit};
 pub use seed::Seed;
 pub use tokenize::{
-    CodeSpec, DecodeChunks, EncodeChunks, ImageSpec, ImageTokenizer, Images, Pyramid, SoundSpec,
-    SoundTokenizer, Streaming, Tokenizer, Waveform,
+    CodeSpec, DecodeChunks, EncodeChunks, ImageSpec, ImageTokenizer, Images, Pyramid, SoundCodes,
+    SoundSpec, SoundTokenizer, Streaming, Tokenizer, Waveform,
 };
 pub use video::{Canvas, Clip, FarFrames, FrameHead, FramePlace, VideoSpec, VideoTokenizer};

@@ -26,6 +26,27 @@ impl Waveform {
     pub fn duration_secs(&self) -> f64 {
         self.samples.dims()[2] as f64 / f64::from(self.sample_rate_hz)
     }
+
+    /// Its first `samples`, or all if there are fewer.
+    pub fn shortened(self, samples: usize) -> Self {
+        let [batch, channels, time] = self.samples.dims();
+        let end = samples.min(time);
+        Self {
+            samples: self.samples.slice([0..batch, 0..channels, 0..end]),
+            ..self
+        }
+    }
+}
+
+/// Codes of a sound, and what they leave out.
+#[derive(Debug, Clone)]
+pub struct SoundCodes {
+    /// The codes.
+    pub codes: Codes,
+    /// What each normalised chunk is multiplied by, `[batch, chunks]`, where a codec normalises loudness.
+    pub gains: Option<Tensor<2>>,
+    /// Samples of one channel; codes always stand for whole frames.
+    pub samples: usize,
 }
 
 /// What a tokenizer's codebooks look like, whatever its signal.
@@ -151,6 +172,27 @@ pub trait ImageTokenizer: Tokenizer<Signal = Images> {
 pub trait SoundTokenizer: Tokenizer<Signal = Waveform> {
     /// Rate, channels and samples per position.
     fn sound_spec(&self) -> &SoundSpec;
+
+    /// Codes with what else is needed to get the sound back at its length and loudness.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    fn encode_sound(&self, signal: Waveform) -> Result<SoundCodes> {
+        let samples = signal.samples.dims()[2];
+        Ok(SoundCodes {
+            codes: self.encode(signal)?,
+            gains: None,
+            samples,
+        })
+    }
+
+    /// The sound of [`SoundTokenizer::encode_sound`]'s codes, at most as long as it was.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::decode`].
+    fn decode_sound(&self, sound: &SoundCodes) -> Result<Waveform> {
+        Ok(self.decode(&sound.codes)?.shortened(sound.samples))
+    }
 
     /// The codec in pieces, where it looks at no sample that is still to come.
     fn streaming(&self) -> Option<&dyn Streaming<Signal = Waveform>> {

@@ -7,15 +7,20 @@
 pub mod chameleon_vq;
 pub mod cosmos_dv;
 pub mod csm;
+pub mod dac;
 pub mod dia;
 pub mod emu3_vq;
+pub mod encodec;
+pub mod firefly;
 pub mod fish_dual_ar;
 pub mod infinity_bsq;
 pub mod janus_vq;
 pub mod llamagen_gpt;
 pub mod llamagen_vq;
 pub mod mar;
+pub mod mimi;
 pub mod musicgen;
+pub mod snac;
 pub mod t5;
 pub mod var;
 

@@ -136,13 +136,24 @@ impl FiniteQuantizer {
         (bounded + 1.0) * last * 0.5
     }
 
-    fn steps_around_zero(&self, latents: Tensor<3>) -> Tensor<3> {
+    /// Latents in the range of the levels of [`Bound::Tanh`], one step apart and 0 at the middle level, before rounding: what
+    /// Fish-Speech's residual quantizer starts from.
+    ///
+    /// # Shapes
+    /// - `latents`: `[b, n, d]`
+    /// - returns: like `latents`
+    pub fn bounded(&self, latents: Tensor<3>) -> Tensor<3> {
         let half = |levels: f32| (levels - 1.0) * (1.0 + MARGIN) / 2.0;
         let offset = |levels: f32| if levels % 2.0 == 0.0 { 0.5 } else { 0.0 };
         let shift = self.per_level(|levels| (offset(levels) / half(levels)).atanh(), &latents);
         let reach = self.per_level(half, &latents);
-        let lowest = self.per_level(|levels| (levels / 2.0).floor() - offset(levels), &latents);
-        (latents + shift).tanh() * reach + lowest
+        let offset = self.per_level(offset, &latents);
+        (latents + shift).tanh() * reach - offset
+    }
+
+    fn steps_around_zero(&self, latents: Tensor<3>) -> Tensor<3> {
+        let middle = self.per_level(|levels| (levels / 2.0).floor(), &latents);
+        self.bounded(latents) + middle
     }
 
     fn vectors_of_steps(&self, steps: Tensor<3>) -> Tensor<3> {

@@ -113,6 +113,29 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
         "a tokenizer does not know that anything predicts its codes",
     ),
     (
+        "rvq-codec",
+        &[
+            "ravel-heads",
+            "ravel-decode",
+            "image",
+            "hound",
+            "safetensors",
+        ],
+        "a tokenizer does not know that anything predicts its codes",
+    ),
+    (
+        "multirate-codec",
+        &[
+            "ravel-heads",
+            "ravel-backbone",
+            "ravel-decode",
+            "image",
+            "hound",
+            "safetensors",
+        ],
+        "a tokenizer does not know that anything predicts its codes",
+    ),
+    (
         "ravel-quant",
         &["ravel-nn", "vq-image", "image"],
         "quantizers know no network",

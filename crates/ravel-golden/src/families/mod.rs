@@ -1,21 +1,28 @@
 //! The families that can be run, one file each.
 
 mod chameleon_vq;
+mod codec;
 mod cosmos_dv;
 mod csm;
+mod dac;
 mod decode_gumbel_counterfactual;
 mod decode_logits_processors;
 mod decode_watermark_exp;
 mod dia;
 mod emu3_vq;
+mod encodec;
 mod fish_dual_ar;
+mod fish_firefly;
+mod fish_gfsq;
 mod infinity_bsq;
 mod janus_vq;
 mod llamagen_gpt;
 mod llamagen_vq;
 mod mar;
+mod mimi;
 mod musicgen_delay;
 mod quantizers_lucidrains;
+mod snac;
 mod t5_encoder;
 mod var_transformer;
 mod var_vqvae;
@@ -47,19 +54,25 @@ pub const FAMILIES: &[Family] = &[
         "decode_gumbel_counterfactual",
         decode_gumbel_counterfactual::run,
     ),
+    family("dac", dac::run),
     family("decode_logits_processors", decode_logits_processors::run),
     family("decode_watermark_exp", decode_watermark_exp::run),
     family("dia", dia::run),
     family("emu3_vq", emu3_vq::run),
+    family("encodec", encodec::run),
     family("fish_dual_ar", fish_dual_ar::run),
+    family("fish_firefly", fish_firefly::run),
+    family("fish_gfsq", fish_gfsq::run),
     family("infinity_bsq", infinity_bsq::run),
     family("janus_vq", janus_vq::run),
     family("llamagen_gpt_c2i", llamagen_gpt::run),
     family("llamagen_gpt_t2i", llamagen_gpt::run),
     family("llamagen_vq", llamagen_vq::run),
     family("mar", mar::run),
+    family("mimi", mimi::run),
     family("musicgen_delay", musicgen_delay::run),
     family("quantizers_lucidrains", quantizers_lucidrains::run),
+    family("snac", snac::run),
     family("t5_encoder", t5_encoder::run),
     family("var_transformer", var_transformer::run),
     family("var_vqvae", var_vqvae::run),

@@ -1,12 +1,12 @@
 //! One layer for convolutions over time in both directions: fewer frames out (a convolution) or more (a transposed one).
 
 use burn::module::{Initializer, Module, Param};
-use burn::nn::{GroupNorm, GroupNormConfig};
 use burn::tensor::module::{conv_transpose1d, conv1d};
 use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
 use burn::tensor::{Device, Tensor};
 
 use super::pad::{PadKind, pad_time};
+use super::time_norm::TimeNorm;
 
 /// How a layer treats the ends of a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +81,7 @@ pub struct WaveConvConfig {
     pub bias: bool,
     /// The ends.
     pub fit: Fit,
-    /// Whether the result is normalised over all its channels and time together (a group norm of one group, ε = 1e-5).
+    /// Whether the result is normalised over all its channels and time together ([`TimeNorm`]).
     pub norm: bool,
 }
 
@@ -125,7 +125,7 @@ impl WaveConvConfig {
             bias: self
                 .bias
                 .then(|| fresh.init_with([to], Some(fan_in), None, device)),
-            norm: self.norm.then(|| GroupNormConfig::new(1, to).init(device)),
+            norm: self.norm.then(|| TimeNorm::new(to, device)),
             kernel,
             stride: self.stride,
             dilation: self.dilation,
@@ -143,7 +143,7 @@ pub struct WaveConv {
     /// `[to]`.
     pub bias: Option<Param<Tensor<1>>>,
     /// Over channels and time.
-    pub norm: Option<GroupNorm>,
+    pub norm: Option<TimeNorm>,
     pub(super) kernel: usize,
     pub(super) stride: usize,
     pub(super) dilation: usize,

@@ -14,6 +14,7 @@ mod piece;
 mod snake;
 mod snake_net;
 mod stream;
+mod time_norm;
 mod window;
 
 pub use conv::{Fit, WaveConv, WaveConvConfig};
@@ -25,4 +26,5 @@ pub use piece::{Aligned, Piece, joined, len_of};
 pub use snake::Snake;
 pub use snake_net::{SnakeDecoder, SnakeEncoder, SnakeLayer, SnakeNetConfig, SnakeVariant};
 pub use stream::WaveConvState;
+pub use time_norm::TimeNorm;
 pub use window::WindowAttention;
