@@ -77,6 +77,10 @@ pub struct TransformerConfig {
     pub zero_init_out: bool,
     /// A position sees only the latest so many, itself included, if set.
     pub window: Option<usize>,
+    /// Layers, from 0, in which a position sees everything although there is a window.
+    pub full_layers: Vec<usize>,
+    /// Whether the factor on attention scores is also divided by the layer's number, from 1.
+    pub attention_scale_by_layer: bool,
 }
 
 impl Default for TransformerConfig {
@@ -113,6 +117,8 @@ impl Default for TransformerConfig {
             final_norm: true,
             zero_init_out: false,
             window: None,
+            full_layers: Vec::new(),
+            attention_scale_by_layer: false,
         }
     }
 }
@@ -163,6 +169,9 @@ impl TransformerConfig {
         self.validate_cross()?;
         between("modulation", self.modulation.unwrap_or(1), 1, WIDEST)?;
         between("window", self.window.unwrap_or(1), 1, usize::MAX)?;
+        if let Some(layer) = self.full_layers.iter().find(|layer| **layer >= self.layers) {
+            return wrong("full-layers", layer, "numbers below layers");
+        }
         between(
             "learned-positions",
             self.learned_positions.unwrap_or(1),
@@ -231,7 +240,10 @@ impl TransformerConfig {
         }
     }
 
-    pub(crate) fn attention_config(&self) -> AttentionConfig {
+    /// Of one layer.
+    pub(crate) fn attention_config(&self, layer: usize) -> AttentionConfig {
+        let scale = self.attention_scale;
+        let by_layer = |scale: f64| scale / (layer + 1) as f64;
         AttentionConfig {
             d_model: self.d_model,
             n_heads: self.n_heads,
@@ -241,14 +253,19 @@ impl TransformerConfig {
             norm_eps: self.norm_eps,
             qkv_bias: self.qkv_bias.unwrap_or(self.bias),
             out_bias: self.bias,
-            scale: self.attention_scale,
+            scale: match self.attention_scale_by_layer {
+                true => Some(by_layer(
+                    scale.unwrap_or_else(|| (self.head_width() as f64).powf(-0.5)),
+                )),
+                false => scale,
+            },
             out_std: self.out_std(),
         }
     }
 
     /// Cross-attention differs from self-attention in its heads alone.
     pub(crate) fn cross_attention_config(&self) -> AttentionConfig {
-        let beside = self.attention_config();
+        let beside = self.attention_config(0);
         AttentionConfig {
             n_heads: self.cross_heads.unwrap_or(beside.n_heads),
             n_kv_heads: self
@@ -331,6 +348,7 @@ mod tests {
             both_ways: true,
         };
         check(|c| c.relative = Some(relative), "relative.buckets");
+        check(|c| c.full_layers = vec![0, 6], "full-layers");
         let rotary = RotaryConfig {
             split: Some(vec![1]),
             ..RotaryConfig::default()

@@ -36,7 +36,9 @@ impl TransformerConfig {
                 .modulation
                 .filter(|_| self.shared_modulation)
                 .map(|width| Modulation::projection(width, self.d_model, device)),
-            blocks: (0..self.layers).map(|_| self.block(device)).collect(),
+            blocks: (0..self.layers)
+                .map(|layer| self.block(layer, device))
+                .collect(),
             final_norm: final_norm.then(|| self.norm_config().init(self.d_model, device)),
             final_modulation: self.modulation.filter(|_| final_norm).map(modulated),
             rotary: self.rotary.as_ref().map(|r| r.init(self.head_width())),
@@ -44,13 +46,13 @@ impl TransformerConfig {
         }
     }
 
-    fn block(&self, device: &Device) -> Block {
+    fn block(&self, layer: usize, device: &Device) -> Block {
         let norm = || self.norm_config().init(self.d_model, device);
         let beside = self.cross_attention_config();
         let scale = || self.layer_scale.then(|| init::ones([self.d_model], device));
         Block {
             attention_norm: norm(),
-            attention: self.attention_config().init(device),
+            attention: self.attention_config(layer).init(device),
             cross_norm: self.cross_attention.map(|_| norm()),
             cross: self
                 .cross_attention
@@ -119,6 +121,8 @@ struct Pass {
     sight: Sight,
     /// Of what lies beside the sequence; unused without cross-attention.
     beside: Sight,
+    /// Of the layers that have no window although others do.
+    full_sight: Option<Sight>,
     modulation: Option<Tensor<2>>,
     shared_modulation: Option<Tensor<2>>,
 }
@@ -166,10 +170,18 @@ impl Transformer {
         let mut x = self.placed(input.embedded, 0);
         watch(&x);
         for (index, block) in self.blocks.iter().enumerate() {
-            (x, _) = block.forward(x, &pass, cross.get(index), None);
+            (x, _) = block.forward(x, &pass, self.sight(&pass, index), cross.get(index), None);
             watch(&x);
         }
         self.left(x, &pass)
+    }
+
+    /// What the positions of a step see in one layer.
+    fn sight<'a>(&self, pass: &'a Pass, layer: usize) -> &'a Sight {
+        match &pass.full_sight {
+            Some(full) if self.config.full_layers.contains(&layer) => full,
+            _ => &pass.sight,
+        }
     }
 
     fn pass(&self, input: &StepInput, condition: &Condition, state: Option<&State>) -> Pass {
@@ -187,6 +199,16 @@ impl Transformer {
         let hidden = hidden.or_else(|| state.and_then(|state| state.hidden.as_ref()));
         let past = state.map_or(0, |state| state.len);
         let modulation = condition.modulation.clone().map(activated);
+        let window = state.map_or(self.config.window, |state| state.window);
+        let sight = |window| {
+            let padding = hidden.map(|hidden| Padding {
+                hidden,
+                sees_itself: self.config.padding_sees_itself,
+            });
+            let sight = Sight::new(&input.attend, n, past, window, padding, dtype, &device);
+            self.with_relative(past, n, sight)
+        };
+        let mixed = window.is_some() && !self.config.full_layers.is_empty();
         Pass {
             rotation: self
                 .rotary
@@ -197,22 +219,8 @@ impl Transformer {
                 .as_ref()
                 .zip(modulation.clone())
                 .map(|(shared, activated)| shared.forward(activated)),
-            sight: self.with_relative(
-                past,
-                n,
-                Sight::new(
-                    &input.attend,
-                    n,
-                    past,
-                    state.map_or(self.config.window, |state| state.window),
-                    hidden.map(|hidden| Padding {
-                        hidden,
-                        sees_itself: self.config.padding_sees_itself,
-                    }),
-                    dtype,
-                    &device,
-                ),
-            ),
+            sight: sight(window),
+            full_sight: mixed.then(|| sight(None)),
             beside: Sight::beside(m, condition.cross_hidden.as_ref(), dtype, &device),
             modulation,
         }
@@ -300,7 +308,9 @@ impl Backbone for Transformer {
         // written in place.
         let memories = std::mem::take(&mut state.layers).into_iter();
         for (index, (block, memory)) in self.blocks.iter().zip(memories).enumerate() {
-            let (next, memory) = block.forward(x, &pass, state.cross.get(index), Some(memory));
+            let sight = self.sight(&pass, index);
+            let cross = state.cross.get(index);
+            let (next, memory) = block.forward(x, &pass, sight, cross, Some(memory));
             x = next;
             state.layers.extend(memory);
         }
@@ -335,6 +345,7 @@ impl Block {
         &self,
         x: Tensor<3>,
         pass: &Pass,
+        sight: &Sight,
         cross_memory: Option<&LayerState>,
         memory: Option<LayerState>,
     ) -> (Tensor<3>, Option<LayerState>) {
@@ -354,9 +365,9 @@ impl Block {
         };
 
         let inner = enter(self.attention_norm.forward(x.clone()), &to_attention);
-        let (inner, memory) =
-            self.attention
-                .forward(inner, pass.rotation.as_ref(), &pass.sight, memory);
+        let (inner, memory) = self
+            .attention
+            .forward(inner, pass.rotation.as_ref(), sight, memory);
         let inner = scaled(inner, &self.attention_strength);
         let mut x = x + self.dropout.forward(leave(inner, &to_attention));
 

@@ -140,6 +140,18 @@ fn variants() -> Vec<(&'static str, TransformerConfig)> {
                 ..tiny()
             },
         ),
+        (
+            "window in one of two layers, attention scaled by layer",
+            TransformerConfig {
+                rotary: rotary(1, Pairs::HalfSplit),
+                window: Some(3),
+                full_layers: vec![1],
+                attention_scale_by_layer: true,
+                bias: true,
+                feed_forward_bias: Some(false),
+                ..tiny()
+            },
+        ),
     ]
 }
 
@@ -310,6 +322,9 @@ fn a_window_forgets_and_nothing_else_does() {
     let (near, gone) = far(&config);
     assert!(near > 0.0);
     assert_eq!(gone, 0.0);
+    config.full_layers = vec![1];
+    let (_, seen) = far(&config);
+    assert!(seen > 0.0, "a layer without a window sees everything");
 }
 
 #[test]

@@ -15,6 +15,7 @@ pub mod firefly;
 pub mod fish_dual_ar;
 pub mod infinity_bsq;
 pub mod janus_vq;
+pub mod language;
 pub mod llamagen_gpt;
 pub mod llamagen_vq;
 pub mod mar;

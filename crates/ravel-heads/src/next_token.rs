@@ -192,7 +192,12 @@ impl NextToken {
         self.scores(hidden.narrow(1, total - n, n))
     }
 
-    fn scores(&self, hidden: Tensor<3>) -> Tensor<3> {
+    /// Scores over all codes from any hidden states.
+    ///
+    /// # Shapes
+    /// - `hidden`: `[batch, n, d_model]`
+    /// - returns: `[batch, n, codebook_size]`
+    pub fn scores(&self, hidden: Tensor<3>) -> Tensor<3> {
         match &self.out {
             Some(out) => out.forward(hidden),
             None => burn::tensor::module::linear(hidden, self.codebook.val().transpose(), None),
@@ -280,7 +285,13 @@ impl NextToken {
         }
     }
 
-    fn embedded(&self, ids: Tensor<2, Int>) -> Tensor<3> {
+    /// Codes as the backbone is fed them, without their positions. Where text continues text, this also embeds the
+    /// given part, which is then the condition's prefix.
+    ///
+    /// # Shapes
+    /// - `ids`: `[batch, n]`
+    /// - returns: `[batch, n, d_model]`
+    pub fn embedded(&self, ids: Tensor<2, Int>) -> Tensor<3> {
         let vectors = embedding(self.codebook.val(), ids);
         match &self.projection {
             Some(projection) => projection.forward(vectors),

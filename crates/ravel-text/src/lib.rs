@@ -1,7 +1,9 @@
-//! Text in: subword files, their training on captions, and prompts of a fixed length.
+//! Text in: subword files, their training on captions, prompts of a fixed length, and the vocabularies of language models.
 //!
 //! Subwords are byte-level byte pairs (Sennrich et al. 2016; Radford et al. 2019) through the `tokenizers` library, so any Unicode
 //! text has ids. Text is composed (NFC) and brought to lower case first, by a normalizer that the file carries.
+
+mod vocabulary;
 
 use std::path::Path;
 
@@ -11,6 +13,8 @@ use tokenizers::normalizers::replace::{Replace, ReplacePattern};
 use tokenizers::normalizers::{Lowercase, NFC, Sequence as NormalizerSequence};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, TokenizerBuilder, TokenizerImpl};
+
+pub use vocabulary::{END_OF_TEXT, Encoded, TextStream, Vocabulary};
 
 /// Fills a prompt up to its length.
 pub const PAD: u32 = 0;

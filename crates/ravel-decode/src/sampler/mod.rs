@@ -1,7 +1,7 @@
 //! Samplers: small records that wrap one another.
 //!
 //! [`Guided`] combines conditioned and unconditioned rows and hands half as many to the sampler inside it. [`Chain`] reads the scores
-//! to the host once, passes each row through its [`Filter`]s and draws.
+//! to the host once, passes each row through its [`Filter`]s and draws. [`Recorded`] notes what another sampler picked.
 
 mod chain;
 mod config;
@@ -9,6 +9,7 @@ mod delayed_end;
 mod filter;
 mod guided;
 mod hindsight;
+mod recorded;
 
 pub use chain::{Chain, Choice, Marked, greedy_choice, gumbel_choice, inverse_cdf_choice};
 pub use config::SamplerConfig;
@@ -20,3 +21,4 @@ pub use filter::{
 };
 pub use guided::{Guidance, Guided};
 pub use hindsight::{Hindsight, hindsight_noise, noisy_choice};
+pub use recorded::{Pick, Recorded};

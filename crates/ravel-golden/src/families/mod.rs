@@ -16,6 +16,7 @@ mod fish_firefly;
 mod fish_gfsq;
 mod infinity_bsq;
 mod janus_vq;
+mod language;
 mod llamagen_gpt;
 mod llamagen_vq;
 mod mar;
@@ -24,6 +25,7 @@ mod musicgen_delay;
 mod quantizers_lucidrains;
 mod snac;
 mod t5_encoder;
+mod tokenizer_bpe;
 mod var_transformer;
 mod var_vqvae;
 mod words;
@@ -63,17 +65,23 @@ pub const FAMILIES: &[Family] = &[
     family("fish_dual_ar", fish_dual_ar::run),
     family("fish_firefly", fish_firefly::run),
     family("fish_gfsq", fish_gfsq::run),
+    family("gpt2", language::run),
     family("infinity_bsq", infinity_bsq::run),
     family("janus_vq", janus_vq::run),
+    family("llama", language::run),
     family("llamagen_gpt_c2i", llamagen_gpt::run),
     family("llamagen_gpt_t2i", llamagen_gpt::run),
     family("llamagen_vq", llamagen_vq::run),
     family("mar", mar::run),
     family("mimi", mimi::run),
+    family("mistral", language::run),
     family("musicgen_delay", musicgen_delay::run),
     family("quantizers_lucidrains", quantizers_lucidrains::run),
+    family("qwen2", language::run),
+    family("qwen3", language::run),
     family("snac", snac::run),
     family("t5_encoder", t5_encoder::run),
+    family("tokenizer_bpe", tokenizer_bpe::run),
     family("var_transformer", var_transformer::run),
     family("var_vqvae", var_vqvae::run),
 ];
