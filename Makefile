@@ -3,7 +3,7 @@
 CARGO ?= cargo
 RAVEL := target/release/ravel
 
-.PHONY: demo test data data-video bench setup setup-data
+.PHONY: demo test data data-text data-video bench setup setup-data setup-data-text
 
 ## Builds Ravel and makes pictures with the embedded defaults, in ./demo.
 demo: setup
@@ -30,6 +30,10 @@ data-video: setup-data
 	@command -v ffmpeg >/dev/null || { sudo=$$(command -v sudo || true); $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends ffmpeg; }
 	$(CARGO) xtask data-video
 
+## Builds the text that `novels` learned from in ./data/novels.
+data-text: setup-data-text
+	$(CARGO) xtask data-text
+
 ## Wall time and memory of the main jobs.
 bench:
 	$(CARGO) build --release --package ravel-cli
@@ -41,3 +45,7 @@ setup:
 
 setup-data: setup
 	@test -e /usr/share/fonts/truetype/noto/NotoColorEmoji.ttf -a -e /usr/share/unicode/emoji/emoji-test.txt || { sudo=$$(command -v sudo || true); $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends fonts-noto-color-emoji unicode-data; }
+
+# The package is taken apart rather than installed: installing it would bring in all of R.
+setup-data-text: setup
+	@test -e target/r-cran-janeaustenr/usr -o -e /usr/lib/R/site-library/janeaustenr || { sudo=$$(command -v sudo || true); $$sudo apt-get update -qq; mkdir -p target/r-cran-janeaustenr && cd target/r-cran-janeaustenr && apt-get download -qq r-cran-janeaustenr && dpkg-deb -x r-cran-janeaustenr_*.deb .; }

@@ -3,4 +3,5 @@
 mod bad_input;
 mod command;
 mod picture;
+mod text;
 mod training;

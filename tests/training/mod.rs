@@ -41,6 +41,18 @@ fn workshop() -> tempfile::TempDir {
     folder
 }
 
+/// A folder with a text of some hundred words and its recipe.
+fn library() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let line = |at: usize| format!("The {} saw the {} of number {at}.\n\n", at % 7, at % 5);
+    let text: String = (0..120).map(line).collect();
+    std::fs::write(folder.path().join("train.txt"), &text).unwrap();
+    std::fs::write(folder.path().join("held-out.txt"), &text[..1500]).unwrap();
+    let recipe = include_str!("tiny-text.toml");
+    std::fs::write(folder.path().join("tiny-text.toml"), recipe).unwrap();
+    folder
+}
+
 #[track_caller]
 fn good(run: Run) -> Run {
     assert_eq!(run.code, 0, "{}", run.err);
@@ -88,6 +100,53 @@ fn half_a_run_and_a_resume_are_a_whole_run_bit_for_bit() {
             "{name}: the runs differ"
         );
     }
+}
+
+#[test]
+fn half_a_run_over_text_and_a_resume_are_a_whole_run() {
+    let (straight, broken) = (library(), library());
+    good(ravel(straight.path(), &["train", "tiny-text.toml"]));
+    // A kill after the third step, of which a checkpoint is left.
+    let kept = "runs/tiny-text/checkpoints/step-00000003.safetensors";
+    let third = bytes(straight.path(), kept);
+    std::fs::create_dir_all(broken.path().join("runs/tiny-text/checkpoints")).unwrap();
+    std::fs::write(broken.path().join(kept), third).unwrap();
+    good(ravel(
+        broken.path(),
+        &["train", "tiny-text.toml", "--resume"],
+    ));
+    for file in ["model.safetensors", "tokenizer.json", "pipeline.toml"] {
+        let file = format!("runs/tiny-text/{file}");
+        assert!(
+            bytes(straight.path(), &file) == bytes(broken.path(), &file),
+            "{file}: the runs differ"
+        );
+    }
+    let check = ["pipelines", "check", "runs/tiny-text/pipeline.toml"];
+    good(ravel(straight.path(), &check));
+    let log = String::from_utf8(bytes(straight.path(), "runs/tiny-text/log.jsonl")).unwrap();
+    let last: serde_json::Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+    let nats = last["loss"].as_f64().unwrap();
+    assert!((last["perplexity"].as_f64().unwrap() - nats.exp()).abs() < 1e-9);
+    assert!(last["bits-per-byte"].as_f64().unwrap() > 0.0);
+    assert!(!bytes(straight.path(), "runs/tiny-text/samples-00000006.txt").is_empty());
+}
+
+#[test]
+fn texts_that_cannot_be_learned_from() {
+    let folder = library();
+    let go = || ravel(folder.path(), &["train", "tiny-text.toml"]);
+    let write = |bytes: &[u8]| std::fs::write(folder.path().join("train.txt"), bytes).unwrap();
+    write(b"words \xff words");
+    check_refused(&go(), "not UTF-8 from byte 6 on");
+    write(b"few words");
+    check_refused(&go(), "more than the context of 24");
+    std::fs::remove_file(folder.path().join("train.txt")).unwrap();
+    check_refused(&go(), "train.txt");
+    let recipe = include_str!("tiny-text.toml").replace("kind = \"text\"", "kind = \"txt\"");
+    std::fs::write(folder.path().join("tiny-text.toml"), recipe).unwrap();
+    check_refused(&go(), "unknown variant `txt`");
+    assert!(!folder.path().join("runs").exists());
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::failure::Failure;
 const EXAMPLES: &str = "Examples:
   ravel image \"a red heart\"                      a picture from words, with the model in this program
   ravel image \"flag: Japan\" --pipeline emoji-var --preview scales/
+  ravel text \"Once upon a time\"                 text that goes on
   ravel train assets/recipes/emoji-ar.toml --out runs/mine";
 
 /// Multimodal autoregressive generation: pictures as tokens, one shared transformer.
@@ -33,6 +34,13 @@ pub enum Command {
     Image(ImageOptions),
     /// Make a picture again from what its file says.
     Replay(ReplayOptions),
+    /// Continue a text, or answer what is asked.
+    #[command(after_help = "Examples:
+  ravel text \"Once upon a time\"
+  ravel text --file chapter.txt --max-tokens 400 --seed 7
+  ravel text \"Why is the sky blue?\" --chat --pipeline models/Qwen3-0.6B --stop \"Question:\"
+  ravel text \"It is a truth\" --logprobs 5")]
+    Text(TextOptions),
     /// Look into an image tokenizer: pictures to codes and back.
     #[command(subcommand)]
     Tokenizer(TokenizerCommand),
@@ -41,7 +49,7 @@ pub enum Command {
   make data && ravel train assets/recipes/emoji-ar-tokenizer.toml
   ravel train assets/recipes/emoji-ar.toml --resume")]
     Train(TrainOptions),
-    /// Measure a pipeline on captioned pictures.
+    /// Measure a pipeline: on captioned pictures, or how well it foretells a text.
     Eval(EvalOptions),
     /// List, show and check pipeline definitions.
     #[command(subcommand)]
@@ -130,6 +138,63 @@ pub struct SamplerOptions {
     /// Keep codes at least this share as likely as the most likely one.
     #[arg(long, allow_negative_numbers = true)]
     pub min_p: Option<f64>,
+}
+
+#[derive(Args)]
+pub struct TextOptions {
+    /// How the text begins, or with --chat what is asked; `-` reads standard input.
+    #[arg(value_name = "PROMPT")]
+    pub prompt: Option<String>,
+    /// The beginning from a file (UTF-8); a line break at its end is left off.
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    pub file: Option<PathBuf>,
+    /// Ask rather than continue, through the model's chat template.
+    #[arg(long)]
+    pub chat: bool,
+    /// What the model is told to be.
+    #[arg(long, value_name = "TEXT", requires = "chat")]
+    pub system: Option<String>,
+    /// Which chat template, where the model has several.
+    #[arg(long, value_name = "NAME", requires = "chat")]
+    pub template: Option<String>,
+    /// Tokens that are made at most.
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub max_tokens: usize,
+    /// End before this text; may be given several times.
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
+    /// Print a JSON object with each token's log-probability and those of the N most likely ones.
+    #[arg(long, value_name = "N")]
+    pub logprobs: Option<usize>,
+    /// Print a JSON object at the end rather than text as it comes.
+    #[arg(long)]
+    pub json: bool,
+    /// The source of all randomness.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// A pipeline's name (`ravel pipelines list`), its definition file, or a folder with a published model's files.
+    #[arg(long, default_value = "novels", value_name = "NAME|FILE|FOLDER")]
+    pub pipeline: String,
+    #[command(flatten)]
+    pub device: DeviceOptions,
+    /// Below 1 plays safe, above 1 is bold; 0 takes the most likely always.
+    #[arg(long, allow_negative_numbers = true)]
+    pub temperature: Option<f64>,
+    /// Keep this many of the most likely tokens.
+    #[arg(long)]
+    pub top_k: Option<usize>,
+    /// Keep the most likely tokens up to this probability.
+    #[arg(long, allow_negative_numbers = true)]
+    pub top_p: Option<f64>,
+    /// Keep tokens at least this share as likely as the most likely one.
+    #[arg(long, allow_negative_numbers = true)]
+    pub min_p: Option<f64>,
+    /// Keep tokens of nearly expected surprise up to this probability.
+    #[arg(long, allow_negative_numbers = true)]
+    pub typical: Option<f64>,
+    /// Above 1 makes tokens that occurred less likely.
+    #[arg(long, allow_negative_numbers = true)]
+    pub repetition_penalty: Option<f64>,
 }
 
 #[derive(Args)]
@@ -226,7 +291,7 @@ pub struct TrainOptions {
 pub struct EvalOptions {
     #[command(flatten)]
     pub pipeline: PipelineOptions,
-    /// Captioned pictures (JSON lines); the default data of the pipeline's size without it.
+    /// Captioned pictures (JSON lines), or a text; the default data of the pipeline without it.
     #[arg(long, value_name = "ROWS")]
     pub data: Option<PathBuf>,
     /// Video: held-out clips that go on; 0 for all.

@@ -1,4 +1,5 @@
-//! `ravel eval`: a pipeline measured on captioned pictures, with a pinned protocol.
+//! `ravel eval`: a pipeline measured on captioned pictures, with a pinned protocol. Pipelines that make text are measured in
+//! `text.rs`.
 
 use std::path::PathBuf;
 
@@ -14,7 +15,7 @@ use text_to_image::{Request, TextToImage};
 
 use crate::arguments::EvalOptions;
 use crate::failure::Failure;
-use crate::{evaluate_video, image, interrupt, pipelines, progress, tokenizer};
+use crate::{evaluate_video, image, interrupt, pipelines, progress, text, tokenizer};
 
 /// Pictures encoded at a time.
 const BATCH: usize = 32;
@@ -46,6 +47,9 @@ pub fn run(options: &EvalOptions) -> Result<(), Failure> {
     let (definition, _) = pipelines::open(&options.pipeline.pipeline)?;
     if definition.task == Task::VideoContinuation {
         return evaluate_video::run(options);
+    }
+    if definition.task == Task::TextGeneration {
+        return text::evaluate(options);
     }
     let pipeline = pipelines::text_to_image(&options.pipeline)?;
     let device = pipeline.parts().device.clone();

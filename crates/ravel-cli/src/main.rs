@@ -10,6 +10,7 @@ mod image;
 mod interrupt;
 mod pipelines;
 mod progress;
+mod text;
 mod tokenizer;
 mod train;
 
@@ -44,6 +45,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         Some(Command::Image(options)) => image::run(&options),
         Some(Command::Replay(options)) => image::replay(&options),
+        Some(Command::Text(options)) => text::run(&options),
         Some(Command::Tokenizer(command)) => tokenizer::run(&command),
         Some(Command::Train(options)) => train::run(&options),
         Some(Command::Eval(options)) => evaluate::run(&options),

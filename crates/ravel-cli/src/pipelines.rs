@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use ravel_pipeline::{
-    Definition, Source, Task, build, build_tokenizer, build_video, build_video_tokenizer, schema,
+    Definition, LanguageParts, Source, Task, build, build_language, build_tokenizer, build_video,
+    build_video_tokenizer, schema,
 };
 use serde_json::json;
 use text_to_image::TextToImage;
@@ -15,46 +16,43 @@ use crate::progress::say;
 
 type Files = &'static [(&'static str, &'static [u8])];
 
+/// The files of an embedded model.
 macro_rules! embedded {
+    ($folder:literal, $($file:literal),+) => {
+        &[$((
+            $file,
+            include_bytes!(concat!("../../../assets/models/", $folder, "/", $file)),
+        )),+]
+    };
+}
+
+/// Those of a pipeline that makes pictures.
+macro_rules! embedded_pictures {
     ($folder:literal) => {
-        &[
-            (
-                "pipeline.toml",
-                include_bytes!(concat!(
-                    "../../../assets/models/",
-                    $folder,
-                    "/pipeline.toml"
-                )),
-            ),
-            (
-                "generator.safetensors",
-                include_bytes!(concat!(
-                    "../../../assets/models/",
-                    $folder,
-                    "/generator.safetensors"
-                )),
-            ),
-            (
-                "tokenizer.safetensors",
-                include_bytes!(concat!(
-                    "../../../assets/models/",
-                    $folder,
-                    "/tokenizer.safetensors"
-                )),
-            ),
-            (
-                "text.json",
-                include_bytes!(concat!("../../../assets/models/", $folder, "/text.json")),
-            ),
-        ]
+        embedded!(
+            $folder,
+            "pipeline.toml",
+            "generator.safetensors",
+            "tokenizer.safetensors",
+            "text.json"
+        )
     };
 }
 
 /// Names with the files that were compiled in.
 #[cfg(feature = "embedded")]
 const EMBEDDED: &[(&str, Files)] = &[
-    ("emoji-ar", embedded!("emoji-ar")),
-    ("emoji-var", embedded!("emoji-var")),
+    ("emoji-ar", embedded_pictures!("emoji-ar")),
+    ("emoji-var", embedded_pictures!("emoji-var")),
+    (
+        "novels",
+        embedded!(
+            "novels",
+            "pipeline.toml",
+            "model.safetensors",
+            "tokenizer.json"
+        ),
+    ),
 ];
 #[cfg(not(feature = "embedded"))]
 const EMBEDDED: &[(&str, Files)] = &[];
@@ -73,10 +71,16 @@ pub fn open(name: &str) -> Result<(Definition, Source), Failure> {
         return Ok((Definition::parse(name, &text)?, source));
     }
     let path = Path::new(name);
+    if path.is_dir() {
+        let source = Source::Folder(path.to_path_buf());
+        return Ok((Definition::of_folder(path)?, source));
+    }
     if !path.is_file() {
         let known: Vec<_> = names().collect();
         return Err(Failure::input_with(
-            format!("no pipeline `{name}`: neither a name in this program nor a definition file"),
+            format!(
+                "no pipeline `{name}`: neither a name in this program nor a definition file nor a folder"
+            ),
             match known.is_empty() {
                 true => {
                     "this build has no pipelines inside (feature `embedded`); name a pipeline.toml"
@@ -93,6 +97,18 @@ pub fn open(name: &str) -> Result<(Definition, Source), Failure> {
         .filter(|folder| !folder.as_os_str().is_empty());
     let source = Source::Folder(folder.unwrap_or(Path::new(".")).to_path_buf());
     Ok((Definition::parse(name, &text)?, source))
+}
+
+/// The parts of a pipeline that makes text.
+pub fn language(name: &str, device: DeviceName) -> Result<LanguageParts, Failure> {
+    let (definition, source) = open(name)?;
+    if definition.task != Task::TextGeneration {
+        return Err(Failure::input(format!(
+            "`{name}` is a pipeline for {}, text-generation is needed",
+            definition.task.name()
+        )));
+    }
+    Ok(build_language(&definition, &source, &device.open()?)?)
 }
 
 /// A text-to-image pipeline, built.
@@ -197,11 +213,15 @@ fn check(name: &str, device: DeviceName) -> Result<(), Failure> {
             ));
         }
         Task::VideoTokenizer => {
-            build_video_tokenizer(&definition.tokenizer, &source, &device)?;
+            build_video_tokenizer(definition.tokenizer_part()?, &source, &device)?;
             say(&format!("{name}: {} is whole", definition.name));
         }
         Task::ImageTokenizer => {
-            build_tokenizer(&definition.tokenizer, &source, &device)?;
+            build_tokenizer(definition.tokenizer_part()?, &source, &device)?;
+            say(&format!("{name}: {} is whole", definition.name));
+        }
+        Task::TextGeneration => {
+            build_language(&definition, &source, &device)?;
             say(&format!("{name}: {} is whole", definition.name));
         }
     }

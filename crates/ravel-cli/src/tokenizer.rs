@@ -33,7 +33,7 @@ pub fn open(options: &PipelineOptions) -> Result<(Box<dyn ImageTokenizer>, Devic
     let (definition, source) = pipelines::open(&options.pipeline)?;
     let device = options.device.device.open()?;
     Ok((
-        build_tokenizer(&definition.tokenizer, &source, &device)?,
+        build_tokenizer(definition.tokenizer_part()?, &source, &device)?,
         device,
     ))
 }

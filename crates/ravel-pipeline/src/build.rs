@@ -11,7 +11,7 @@ use ravel_text::Subwords;
 use ravel_weights::{Checkpoint, WeightsError, load, sha256_hex};
 use vq_image::VqImageTokenizer;
 
-use crate::definition::{BackbonePart, Definition, TextPart, TokenizerPart};
+use crate::definition::{BackbonePart, Definition, TokenizerPart};
 use crate::{PipelineError, Source};
 
 /// Hexadecimal digits of a pipeline's fingerprint.
@@ -132,21 +132,21 @@ pub fn build(
 ) -> Result<Parts, PipelineError> {
     definition.check(source)?;
     let (text, backbone, head) = definition.generator_parts()?;
-    let TextPart::Subword { file, length } = text;
+    let (file, length) = definition.subwords(text)?;
     let BackbonePart::Transformer { config } = backbone;
     let weights = definition.weights.as_deref().unwrap_or_default();
     let text_bytes = source.read(file)?;
     let text = Subwords::from_bytes(&text_bytes, file)?;
     let prefix = PrefixConfig {
         vocabulary_size: text.vocabulary_size(),
-        len: *length,
+        len: length,
         ..PrefixConfig::default()
     };
     let mut faults = Faults::default();
-    let tokenizer = tokenizer(&definition.tokenizer, source, device, &mut faults)?;
+    let tokenizer_part = definition.tokenizer_part()?;
+    let tokenizer = tokenizer(tokenizer_part, source, device, &mut faults)?;
     let bytes = source.read(weights)?;
-    let spec = definition
-        .tokenizer
+    let spec = tokenizer_part
         .spec()
         .map_err(|source| PipelineError::Part {
             name: definition.name.clone(),
@@ -185,7 +185,7 @@ pub fn build(
     };
     Ok(Parts {
         text,
-        prompt_length: *length,
+        prompt_length: length,
         prefix,
         backbone: Box::new(backbone),
         head,
@@ -193,16 +193,23 @@ pub fn build(
         decoding: definition.decoding.build(),
         sampler: definition.sampler.clone(),
         name: definition.name.clone(),
-        hash: fingerprint(definition, source)?,
+        hash: fingerprint(
+            definition,
+            source,
+            &[file, weights, tokenizer_part.weights()],
+        )?,
         device: device.clone(),
     })
 }
 
-fn fingerprint(definition: &Definition, source: &Source) -> Result<String, PipelineError> {
+/// A fingerprint of a definition and its files.
+fn fingerprint(
+    definition: &Definition,
+    source: &Source,
+    files: &[&str],
+) -> Result<String, PipelineError> {
     let mut all = definition.to_toml().into_bytes();
-    let TextPart::Subword { file, .. } = definition.generator_parts()?.0;
-    let weights = definition.weights.as_deref().unwrap_or_default();
-    for file in [file.as_str(), weights, definition.tokenizer.weights()] {
+    for file in files {
         all.extend(sha256_hex(&source.read(file)?).bytes());
     }
     Ok(sha256_hex(&all)[..HASH_DIGITS].to_string())

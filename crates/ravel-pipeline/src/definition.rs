@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use vq_image::VqImageConfig;
 
-use crate::{DefinitionError, PipelineError, Source, parse_toml};
+use crate::{DefinitionError, PipelineError, Published, Source, parse_toml};
 
 /// What a pipeline is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -24,6 +24,8 @@ pub enum Task {
     VideoTokenizer,
     /// Frames in, the frames that come next out.
     VideoContinuation,
+    /// Text goes on.
+    TextGeneration,
 }
 
 impl Task {
@@ -34,6 +36,7 @@ impl Task {
             Self::ImageTokenizer => "image-tokenizer",
             Self::VideoTokenizer => "video-tokenizer",
             Self::VideoContinuation => "video-continuation",
+            Self::TextGeneration => "text-generation",
         }
     }
 }
@@ -67,14 +70,18 @@ pub struct Definition {
     /// Sampling settings where a request names none.
     #[serde(default)]
     pub sampler: SamplerConfig,
-    /// What turns codes into signals.
-    pub tokenizer: TokenizerPart,
+    /// What turns codes into signals; text has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<TokenizerPart>,
     /// The sequence model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backbone: Option<BackbonePart>,
     /// What is predicted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<HeadConfig>,
+    /// The files of a published language model, which then say all the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<Published>,
 }
 
 /// How a prompt is split into ids.
@@ -87,6 +94,16 @@ pub enum TextPart {
         file: String,
         /// Positions of every prompt.
         length: usize,
+    },
+    /// All that a language model reads and writes: the vocabulary of a `tokenizer.json`.
+    Vocabulary {
+        /// The file.
+        file: String,
+        /// Positions that the model sees at once.
+        context: usize,
+        /// Tokens that end a text.
+        #[serde(default)]
+        end: Vec<String>,
     },
 }
 
@@ -204,13 +221,17 @@ impl Definition {
         if matches!(self.task, Task::VideoTokenizer | Task::VideoContinuation) {
             return self.check_video(source);
         }
-        let spec = self.tokenizer.spec().map_err(part)?;
-        source.read(self.tokenizer.weights())?;
+        if self.task == Task::TextGeneration {
+            return self.check_language(source);
+        }
+        let tokenizer = self.tokenizer_part()?;
+        let spec = tokenizer.spec().map_err(part)?;
+        source.read(tokenizer.weights())?;
         if self.task == Task::ImageTokenizer {
             return Ok(());
         }
         let (text, backbone, head) = self.generator_parts()?;
-        let TextPart::Subword { file, length } = text;
+        let (file, length) = self.subwords(text)?;
         let BackbonePart::Transformer { config } = backbone;
         source.read(file)?;
         source.read(self.weights.as_deref().unwrap_or_default())?;
@@ -218,7 +239,7 @@ impl Definition {
         head.validate().map_err(part)?;
         self.sampler.validate().map_err(part)?;
         check_head(head, &spec).map_err(part)?;
-        if *length < 2 {
+        if length < 2 {
             return Err(part(ravel_core::Error::Config {
                 field: "text.length".into(),
                 found: length.to_string(),
@@ -233,8 +254,9 @@ impl Definition {
             name: self.name.clone(),
             source,
         };
-        let spec = self.tokenizer.video_spec().map_err(part)?;
-        source.read(self.tokenizer.weights())?;
+        let tokenizer = self.tokenizer_part()?;
+        let spec = tokenizer.video_spec().map_err(part)?;
+        source.read(tokenizer.weights())?;
         if self.task == Task::VideoTokenizer {
             return Ok(());
         }
@@ -256,17 +278,43 @@ impl Definition {
     pub(crate) fn video_parts(
         &self,
     ) -> Result<(&TransformerConfig, &NextFrameConfig), PipelineError> {
-        let lacks = |part: &'static str| PipelineError::Lacks {
+        self.weights.as_ref().ok_or_else(|| self.lacks("weights"))?;
+        let BackbonePart::Transformer { config } = self
+            .backbone
+            .as_ref()
+            .ok_or_else(|| self.lacks("backbone"))?;
+        match &self.head {
+            Some(HeadConfig::NextFrame(head)) => Ok((config, head)),
+            _ => Err(self.lacks("head of kind \"next-frame\"")),
+        }
+    }
+
+    /// What turns codes into signals.
+    ///
+    /// # Errors
+    /// [`PipelineError::Lacks`] if the definition has no such table.
+    pub fn tokenizer_part(&self) -> Result<&TokenizerPart, PipelineError> {
+        self.tokenizer
+            .as_ref()
+            .ok_or_else(|| self.lacks("tokenizer"))
+    }
+
+    pub(crate) fn lacks(&self, part: &'static str) -> PipelineError {
+        PipelineError::Lacks {
             name: self.name.clone(),
             task: self.task.name().into(),
             part,
-        };
-        self.weights.as_ref().ok_or_else(|| lacks("weights"))?;
-        let BackbonePart::Transformer { config } =
-            self.backbone.as_ref().ok_or_else(|| lacks("backbone"))?;
-        match &self.head {
-            Some(HeadConfig::NextFrame(head)) => Ok((config, head)),
-            _ => Err(lacks("head of kind \"next-frame\"")),
+        }
+    }
+
+    /// The subword file of prompts and the prompts' length.
+    pub(crate) fn subwords<'a>(
+        &self,
+        text: &'a TextPart,
+    ) -> Result<(&'a str, usize), PipelineError> {
+        match text {
+            TextPart::Subword { file, length } => Ok((file, *length)),
+            TextPart::Vocabulary { .. } => Err(self.lacks("text of kind \"subword\"")),
         }
     }
 
@@ -274,16 +322,13 @@ impl Definition {
     pub(crate) fn generator_parts(
         &self,
     ) -> Result<(&TextPart, &BackbonePart, &HeadConfig), PipelineError> {
-        let lacks = |part: &'static str| PipelineError::Lacks {
-            name: self.name.clone(),
-            task: self.task.name().into(),
-            part,
-        };
-        self.weights.as_ref().ok_or_else(|| lacks("weights"))?;
+        self.weights.as_ref().ok_or_else(|| self.lacks("weights"))?;
         Ok((
-            self.text.as_ref().ok_or_else(|| lacks("text"))?,
-            self.backbone.as_ref().ok_or_else(|| lacks("backbone"))?,
-            self.head.as_ref().ok_or_else(|| lacks("head"))?,
+            self.text.as_ref().ok_or_else(|| self.lacks("text"))?,
+            self.backbone
+                .as_ref()
+                .ok_or_else(|| self.lacks("backbone"))?,
+            self.head.as_ref().ok_or_else(|| self.lacks("head"))?,
         ))
     }
 }

@@ -1,16 +1,20 @@
 //! The definition file that names every part of a pipeline, and the one place that turns a `kind` into a built part.
 //!
 //! A [`Definition`] is TOML; its files lie beside it or in the binary ([`Source`]). [`build`] gives [`Parts`], trait objects that a
-//! task's crate runs.
+//! task's crate runs; [`build_language`] gives those of a language model.
 
 mod build;
 mod definition;
+mod language;
+mod published;
 mod source;
 mod toml_error;
 mod video;
 
 pub use build::{Parts, build, build_tokenizer, build_video_tokenizer};
 pub use definition::{BackbonePart, Definition, Task, TextPart, TokenizerPart, schema};
+pub use language::{LanguageParts, build_language, check_vocabulary};
+pub use published::Published;
 pub use source::Source;
 pub use toml_error::{DefinitionError, parse_toml};
 pub use video::{TextParts, VideoParts, build_video};
@@ -50,6 +54,21 @@ pub enum PipelineError {
         /// Field, value and what would do.
         source: ravel_core::Error,
     },
+    /// A vocabulary that has more ids than the model has rows.
+    #[error(
+        "{file} has {ids} ids, the model's table of embeddings {rows} rows: the file belongs to another model"
+    )]
+    Vocabulary {
+        /// The vocabulary's file.
+        file: String,
+        /// One more than its largest id.
+        ids: usize,
+        /// Rows of the table.
+        rows: usize,
+    },
+    /// A published model that cannot be built.
+    #[error(transparent)]
+    Family(#[from] ravel_families::FamilyError),
     /// The subword file.
     #[error(transparent)]
     Text(#[from] ravel_text::TextError),

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::path::{Component, Path, PathBuf};
 
+use ravel_weights::Checkpoint;
+
 use crate::PipelineError;
 
 /// Files beside a definition, or compiled into the program.
@@ -15,6 +17,33 @@ pub enum Source {
 }
 
 impl Source {
+    /// A file of weights. One in a folder is mapped, not read, and may be the index of several.
+    ///
+    /// # Errors
+    /// As [`Source::read`]; [`PipelineError::Weights`] if it is no file of weights.
+    pub fn checkpoint(&self, file: &str) -> Result<Checkpoint, PipelineError> {
+        let checkpoint = match self {
+            Self::Folder(folder) => {
+                self.check_name(file)?;
+                Checkpoint::open(&folder.join(file))
+            }
+            Self::Embedded(_) => Checkpoint::from_bytes(self.read(file)?, file),
+        };
+        checkpoint.map_err(|error| PipelineError::Weights(error.to_string()))
+    }
+
+    /// No name may lead out of the folder.
+    fn check_name(&self, file: &str) -> Result<(), PipelineError> {
+        let plain = |part: Component<'_>| matches!(part, Component::Normal(_));
+        match !file.is_empty() && Path::new(file).components().all(plain) {
+            true => Ok(()),
+            false => Err(PipelineError::File {
+                file: file.into(),
+                reason: "only names below the definition's own folder are taken".into(),
+            }),
+        }
+    }
+
     /// The bytes of a file.
     ///
     /// # Errors
@@ -24,12 +53,7 @@ impl Source {
             file: file.into(),
             reason,
         };
-        let plain = |part: Component<'_>| matches!(part, Component::Normal(_));
-        if file.is_empty() || !Path::new(file).components().all(plain) {
-            return Err(wrong(
-                "only names below the definition's own folder are taken".into(),
-            ));
-        }
+        self.check_name(file)?;
         match self {
             Self::Folder(folder) => {
                 let path = folder.join(file);

@@ -54,7 +54,7 @@ pub fn build_video(
 ) -> Result<VideoParts, PipelineError> {
     definition.check(source)?;
     let (config, head) = definition.video_parts()?;
-    let tokenizer = build_video_tokenizer(&definition.tokenizer, source, device)?;
+    let tokenizer = build_video_tokenizer(definition.tokenizer_part()?, source, device)?;
     let weights = definition.weights.as_deref().unwrap_or_default();
     let mut faults = Faults::default();
     let checkpoint = Checkpoint::from_bytes(source.read(weights)?, weights);
@@ -63,6 +63,9 @@ pub fn build_video(
     };
     let text = match &definition.text {
         None => None,
+        Some(TextPart::Vocabulary { .. }) => {
+            return Err(definition.lacks("text of kind \"subword\""));
+        }
         Some(TextPart::Subword { file, length }) => {
             let subwords = Subwords::from_bytes(&source.read(file)?, file)?;
             let prefix = PrefixConfig {
@@ -105,7 +108,7 @@ pub fn build_video(
 fn fingerprint(definition: &Definition, source: &Source) -> Result<String, PipelineError> {
     let mut all = definition.to_toml().into_bytes();
     let weights = definition.weights.as_deref().unwrap_or_default();
-    let mut files = vec![weights, definition.tokenizer.weights()];
+    let mut files = vec![weights, definition.tokenizer_part()?.weights()];
     if let Some(TextPart::Subword { file, .. }) = &definition.text {
         files.push(file);
     }

@@ -14,13 +14,12 @@ use ravel_core::{
 };
 use ravel_decode::{OneByOne, SamplerConfig};
 use ravel_heads::{HeadConfig, NextScale, NextToken, PrefixConfig, PrefixEmbedding};
-use ravel_media::Picture;
 use ravel_pipeline::{BackbonePart, Definition, Source, TextPart};
 use ravel_text::{Span, Subwords};
 use ravel_weights::{Checkpoint, Dtype};
 
 use crate::code_table::{CodeTable, ENCODE_BATCH};
-use crate::run::Task;
+use crate::run::{Sample, Task};
 use crate::self_correct::{Lesson, Shown, self_corrected};
 use crate::{
     Batches, GeneratorConfig, Item, Optimizer, Pictures, Recipe, TrainError, cross_entropy, follow,
@@ -380,7 +379,7 @@ impl Task for GeneratorTask {
         Ok(BTreeMap::from([("loss".to_string(), loss)]))
     }
 
-    fn samples(&self) -> Result<Picture, TrainError> {
+    fn samples(&self) -> Result<Sample, TrainError> {
         let spread = |items: &[Item], count: usize| -> Vec<String> {
             let step = (items.len() / count.max(1)).max(1);
             let captions = items.iter().step_by(step).take(count);
@@ -390,7 +389,7 @@ impl Task for GeneratorTask {
         captions.extend(spread(&self.pictures.held_out, SHEET / 2));
         let captions: Vec<&str> = captions.iter().map(String::as_str).collect();
         let pictures = ravel_media::pictures_from_images(&self.generate(&captions)?);
-        Ok(ravel_media::grid(&pictures, SHEET / 2, 2))
+        Ok(ravel_media::grid(&pictures, SHEET / 2, 2).into())
     }
 
     fn tensors(&self) -> Vec<(String, TensorData)> {
@@ -435,6 +434,7 @@ impl Task for GeneratorTask {
             decoding: Default::default(),
             filling: None,
             sampler: self.config.sampler.clone(),
+            published: None,
         };
         ravel_weights::atomic_write(
             &folder.join("pipeline.toml"),
@@ -494,7 +494,9 @@ fn open_tokenizer(folder: &Path, device: &Device) -> Result<OpenTokenizer, Train
     let definition = Definition::parse(&path.display().to_string(), &text)
         .map_err(|error| wrong(error.to_string()))?;
     let source = Source::Folder(folder.to_path_buf());
-    let tokenizer = ravel_pipeline::build_tokenizer(&definition.tokenizer, &source, device)
+    let tokenizer = definition
+        .tokenizer_part()
+        .and_then(|part| ravel_pipeline::build_tokenizer(part, &source, device))
         .map_err(|error| wrong(error.to_string()))?;
     Ok((definition, tokenizer))
 }

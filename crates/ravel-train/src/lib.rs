@@ -9,6 +9,7 @@ mod clips;
 mod code_table;
 mod data;
 mod generator;
+mod language;
 mod lessons;
 mod log;
 mod loss;
@@ -27,14 +28,15 @@ use burn::tensor::Tensor;
 pub use clips::{ClipItem, ClipObject, ClipRow, Clips, Part};
 pub use data::{Batches, DataConfig, Item, Pictures};
 pub use generator::{GeneratorTask, TextToImageModel};
+pub use language::{LanguageModel, LanguageTask};
 pub use log::loss_plot;
 pub use loss::{ReconstructionConfig, cross_entropy, reconstruction};
 pub use optimizer::{Optimizer, OptimizerConfig, Update, follow};
 pub use recipe::{
-    GeneratorConfig, OutputConfig, Recipe, TaskConfig, TokenizerConfig, VideoGeneratorConfig,
-    VideoTokenizerConfig,
+    GeneratorConfig, LanguageConfig, OutputConfig, Recipe, TaskConfig, TokenizerConfig,
+    VideoGeneratorConfig, VideoTokenizerConfig,
 };
-pub use run::{Event, Outcome, Task, Watch, train};
+pub use run::{Event, Outcome, Sample, Task, Watch, train};
 pub use tokenizer::TokenizerTask;
 pub use video_generator::{VideoGeneratorTask, VideoModel};
 pub use video_tokenizer::VideoTokenizerTask;

@@ -31,10 +31,11 @@ pub struct Recipe {
     pub seed: u64,
     /// Updates in all.
     pub steps: usize,
-    /// Pictures per update.
+    /// Pictures or stretches of text per update.
     pub batch: usize,
-    /// Where the pictures are.
-    pub data: DataConfig,
+    /// Where the pictures are, for tasks that see any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<DataConfig>,
     /// What is trained.
     pub task: TaskConfig,
     /// How weights are updated.
@@ -62,6 +63,8 @@ pub enum TaskConfig {
     VideoTokenizer(VideoTokenizerConfig),
     /// A next-frame generator over a trained video tokenizer's codes.
     VideoGenerator(VideoGeneratorConfig),
+    /// A language model on plain text.
+    Text(LanguageConfig),
 }
 
 /// Training of an image tokenizer.
@@ -207,6 +210,41 @@ fn tenth() -> f64 {
     0.1
 }
 
+/// Training of a language model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct LanguageConfig {
+    /// Plain text files (UTF-8) to learn from.
+    pub train: Vec<PathBuf>,
+    /// Plain text files that are never learned from.
+    #[serde(default)]
+    pub held_out: Vec<PathBuf>,
+    /// Ids of the vocabulary that is learned from the same files.
+    pub vocabulary_size: usize,
+    /// Positions that the model sees at once.
+    pub context: usize,
+    /// Stretches of `context` positions that a validation reads at most, spread evenly.
+    #[serde(default = "sixty_four")]
+    pub validate_stretches: usize,
+    /// The sequence model.
+    #[serde(default)]
+    pub backbone: TransformerConfig,
+    /// Whether the table of embeddings is also the projection to scores.
+    #[serde(default = "yes")]
+    pub tie: bool,
+    /// Sampling settings written into the exported definition.
+    #[serde(default)]
+    pub sampler: SamplerConfig,
+}
+
+fn sixty_four() -> usize {
+    64
+}
+
+fn yes() -> bool {
+    true
+}
+
 /// What a run writes, and when.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
@@ -251,6 +289,17 @@ impl Recipe {
         Ok(recipe)
     }
 
+    /// Where the pictures are.
+    ///
+    /// # Errors
+    /// [`TrainError::Recipe`] if the recipe names none.
+    pub fn pictures(&self) -> Result<&DataConfig, TrainError> {
+        self.data.as_ref().ok_or_else(|| TrainError::Recipe {
+            path: self.name.clone(),
+            reason: "the table `data` is missing: where the pictures are".into(),
+        })
+    }
+
     fn validate(&self, path: &str) -> Result<(), TrainError> {
         let wrong = |reason: &str| {
             Err(TrainError::Recipe {
@@ -261,11 +310,23 @@ impl Recipe {
         if self.steps == 0 || self.batch == 0 {
             return wrong("`steps` and `batch` must be at least 1");
         }
-        if self.data.size == 0 || self.data.size > 4096 {
-            return wrong("`data.size` must be in 1..=4096 pixels");
+        if let Some(data) = &self.data {
+            if data.size == 0 || data.size > 4096 {
+                return wrong("`data.size` must be in 1..=4096 pixels");
+            }
+            if data.shift >= data.size {
+                return wrong("`data.shift` must be smaller than `data.size`");
+            }
         }
-        if self.data.shift >= self.data.size {
-            return wrong("`data.shift` must be smaller than `data.size`");
+        if let TaskConfig::Text(task) = &self.task {
+            if task.train.is_empty() {
+                return wrong("`task.train` names no file");
+            }
+            if task.context == 0 || task.validate_stretches == 0 {
+                return wrong("`task.context` and `task.validate-stretches` must be at least 1");
+            }
+        } else if self.data.is_none() {
+            return wrong("the table `data` is missing: where the pictures are");
         }
         if let TaskConfig::VideoGenerator(task) = &self.task {
             let shares = [task.clean, task.corrupt_codes];

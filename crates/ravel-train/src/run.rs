@@ -10,7 +10,7 @@ use ravel_weights::Checkpoint;
 
 use crate::log::{Log, log_path};
 use crate::{
-    Clips, GeneratorTask, Pictures, Recipe, TaskConfig, TokenizerTask, TrainError,
+    Clips, GeneratorTask, LanguageTask, Pictures, Recipe, TaskConfig, TokenizerTask, TrainError,
     VideoGeneratorTask, VideoTokenizerTask, checkpoint,
 };
 
@@ -28,11 +28,11 @@ pub trait Task {
     /// What the parts report.
     fn validate(&self) -> Result<BTreeMap<String, f64>, TrainError>;
 
-    /// A picture of what the model does now.
+    /// A file that shows what the model does now.
     ///
     /// # Errors
     /// What the parts report.
-    fn samples(&self) -> Result<Picture, TrainError>;
+    fn samples(&self) -> Result<Sample, TrainError>;
 
     /// Everything that the next step depends on.
     fn tensors(&self) -> Vec<(String, TensorData)>;
@@ -48,6 +48,24 @@ pub trait Task {
     /// # Errors
     /// What the system reports.
     fn export(&self, folder: &Path) -> Result<(), TrainError>;
+}
+
+/// A file that shows what a model does.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// The kind of file: `png`, `txt`.
+    pub extension: &'static str,
+    /// The file.
+    pub bytes: Vec<u8>,
+}
+
+impl From<Picture> for Sample {
+    fn from(picture: Picture) -> Self {
+        Self {
+            extension: "png",
+            bytes: ravel_media::encode_png(&picture, &[]),
+        }
+    }
 }
 
 /// What happens in a run.
@@ -119,24 +137,31 @@ pub fn train(
     }
     match &recipe.task {
         TaskConfig::Tokenizer(config) => {
-            let task = TokenizerTask::new(recipe, config, Pictures::read(&recipe.data)?, device)?;
+            let pictures = Pictures::read(recipe.pictures()?)?;
+            let task = TokenizerTask::new(recipe, config, pictures, device)?;
             let parameters = task.parameters();
             run(recipe, folder, resume, task, parameters, watch)
         }
         TaskConfig::Generator(config) => {
-            let task = GeneratorTask::new(recipe, config, Pictures::read(&recipe.data)?, device)?;
+            let pictures = Pictures::read(recipe.pictures()?)?;
+            let task = GeneratorTask::new(recipe, config, pictures, device)?;
             let parameters = task.parameters();
             run(recipe, folder, resume, task, parameters, watch)
         }
         TaskConfig::VideoTokenizer(config) => {
-            let clips = Clips::read(&recipe.data)?;
+            let clips = Clips::read(recipe.pictures()?)?;
             let task = VideoTokenizerTask::new(recipe, config, clips, device)?;
             let parameters = task.parameters();
             run(recipe, folder, resume, task, parameters, watch)
         }
         TaskConfig::VideoGenerator(config) => {
-            let clips = Clips::read(&recipe.data)?;
+            let clips = Clips::read(recipe.pictures()?)?;
             let task = VideoGeneratorTask::new(recipe, config, clips, device)?;
+            let parameters = task.parameters();
+            run(recipe, folder, resume, task, parameters, watch)
+        }
+        TaskConfig::Text(config) => {
+            let task = LanguageTask::new(recipe, config, device)?;
             let parameters = task.parameters();
             run(recipe, folder, resume, task, parameters, watch)
         }
@@ -189,9 +214,9 @@ fn run(
             watch.event(Event::Validated { done, values });
         }
         if finished || done % output.sample_steps.max(1) == 0 {
-            let path = folder.join(format!("samples-{done:08}.png"));
-            let png = ravel_media::encode_png(&task.samples()?, &[]);
-            ravel_weights::atomic_write(&path, &png)?;
+            let sample = task.samples()?;
+            let path = folder.join(format!("samples-{done:08}.{}", sample.extension));
+            ravel_weights::atomic_write(&path, &sample.bytes)?;
             watch.event(Event::Wrote(path));
         }
         let stop = !finished && watch.stop();

@@ -8,7 +8,6 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use multiscale_image::MultiscaleImage;
 use ravel_core::Seed;
-use ravel_media::Picture;
 use ravel_pipeline::{Definition, TokenizerPart};
 use ravel_quant::{CodebookHealth, EmaState, VectorQuantizer};
 use ravel_weights::{Checkpoint, Dtype};
@@ -16,7 +15,7 @@ use vq_image::{TrainingOutput, VqImage};
 
 use crate::generator::{named, warmed};
 use crate::recipe::TokenizerModelConfig;
-use crate::run::Task;
+use crate::run::{Sample, Task};
 use crate::{
     Batches, Item, Optimizer, Pictures, Recipe, TokenizerConfig, TrainError, follow, host,
     reconstruction,
@@ -166,14 +165,15 @@ impl TokenizerTask {
             decoding: Default::default(),
             filling: None,
             sampler: Default::default(),
-            tokenizer: match self.config.model.clone() {
+            tokenizer: Some(match self.config.model.clone() {
                 TokenizerModelConfig::VqImage(config) => TokenizerPart::VqImage { weights, config },
                 TokenizerModelConfig::MultiscaleImage(config) => {
                     TokenizerPart::MultiscaleImage { weights, config }
                 }
-            },
+            }),
             backbone: None,
             head: None,
+            published: None,
         }
     }
 
@@ -255,7 +255,7 @@ impl Task for TokenizerTask {
         let seed = self.seed.named("variation").indexed(step as u64);
         let pixels = self
             .pictures
-            .varied(&self.recipe.data, &items, seed, &training);
+            .varied(self.recipe.pictures()?, &items, seed, &training);
         if step == self.config.warm_steps {
             self.start_codebook(pixels.clone());
         }
@@ -313,7 +313,7 @@ impl Task for TokenizerTask {
         Ok(found)
     }
 
-    fn samples(&self) -> Result<Picture, TrainError> {
+    fn samples(&self) -> Result<Sample, TrainError> {
         let items = if self.pictures.held_out.is_empty() {
             &self.pictures.train
         } else {
@@ -329,7 +329,7 @@ impl Task for TokenizerTask {
             pixels: Tensor::cat(vec![pixels, back], 0),
         };
         let pictures = ravel_media::pictures_from_images(&both);
-        Ok(ravel_media::grid(&pictures, count, 2))
+        Ok(ravel_media::grid(&pictures, count, 2).into())
     }
 
     fn tensors(&self) -> Vec<(String, TensorData)> {

@@ -12,7 +12,6 @@ use ravel_backbone::Transformer;
 use ravel_core::{Condition, Images, Seed, VideoTokenizer};
 use ravel_decode::{FrameStream, SamplerConfig};
 use ravel_heads::{HeadConfig, NextFrame};
-use ravel_media::Picture;
 use ravel_pipeline::{BackbonePart, Definition, Source};
 use ravel_weights::{Checkpoint, Dtype};
 
@@ -20,7 +19,7 @@ use crate::clips::{Clips, Part};
 use crate::generator::{copy, named, warmed};
 use crate::lessons::{LessonBook, Lessons, Shown};
 use crate::recipe::VideoGeneratorConfig;
-use crate::run::Task;
+use crate::run::{Sample, Task};
 use crate::{Batches, Optimizer, Recipe, TrainError, follow, host};
 
 /// Held-out clips that are continued for a validation, the frames given, and the new ones.
@@ -286,14 +285,14 @@ impl Task for VideoGeneratorTask {
     }
 
     /// Clips row by row: true frames, then the given and the generator's below.
-    fn samples(&self) -> Result<Picture, TrainError> {
+    fn samples(&self) -> Result<Sample, TrainError> {
         let parts: Vec<_> = self.held_out().into_iter().take(SHEET).collect();
         let (truth, found) = self.continued(&parts)?;
         let both = Tensor::stack::<6>(vec![truth, found], 1);
         let [clips, two, time, channels, height, width] = both.dims();
         let pixels = both.reshape([clips * two * time, channels, height, width]);
         let pictures = ravel_media::pictures_from_images(&Images { pixels });
-        Ok(ravel_media::grid(&pictures, time, 2))
+        Ok(ravel_media::grid(&pictures, time, 2).into())
     }
 
     fn tensors(&self) -> Vec<(String, TensorData)> {
@@ -321,7 +320,7 @@ impl Task for VideoGeneratorTask {
         copy(
             &self.config.tokenizer,
             folder,
-            self.tokenizer_definition.tokenizer.weights(),
+            self.tokenizer_definition.tokenizer_part()?.weights(),
         )?;
         let definition = Definition {
             task: ravel_pipeline::Task::VideoContinuation,
@@ -338,6 +337,7 @@ impl Task for VideoGeneratorTask {
             decoding: Default::default(),
             filling: Some(self.config.filling.clone()),
             sampler: self.config.sampler.clone(),
+            published: None,
         };
         let text = definition.to_toml();
         ravel_weights::atomic_write(&folder.join("pipeline.toml"), text.as_bytes())?;
@@ -358,7 +358,9 @@ fn open_tokenizer(folder: &Path, device: &Device) -> Result<OpenTokenizer, Train
     let definition = Definition::parse(&path.display().to_string(), &text)
         .map_err(|error| wrong(error.to_string()))?;
     let source = Source::Folder(folder.to_path_buf());
-    let tokenizer = ravel_pipeline::build_video_tokenizer(&definition.tokenizer, &source, device)
+    let tokenizer = definition
+        .tokenizer_part()
+        .and_then(|part| ravel_pipeline::build_video_tokenizer(part, &source, device))
         .map_err(|error| wrong(error.to_string()))?;
     Ok((definition, tokenizer))
 }

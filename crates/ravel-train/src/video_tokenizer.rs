@@ -8,7 +8,6 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use causal_video::CausalVideo;
 use ravel_core::{Images, Seed};
-use ravel_media::Picture;
 use ravel_pipeline::{Definition, Task as Purpose, TokenizerPart};
 use ravel_quant::CodebookHealth;
 use ravel_weights::{Checkpoint, Dtype};
@@ -16,7 +15,7 @@ use ravel_weights::{Checkpoint, Dtype};
 use crate::clips::{Clips, Part};
 use crate::generator::{named, warmed};
 use crate::recipe::VideoTokenizerConfig;
-use crate::run::Task;
+use crate::run::{Sample, Task};
 use crate::{Batches, Optimizer, Recipe, TrainError, follow, host, reconstruction};
 
 /// Clips measured at a time, and in all.
@@ -176,7 +175,7 @@ impl Task for VideoTokenizerTask {
         let seed = self.seed.named("parts").indexed(step as u64);
         let parts = self
             .clips
-            .drawn(&items, self.frames(), self.recipe.data.flip, seed);
+            .drawn(&items, self.frames(), self.recipe.pictures()?.flip, seed);
         let frames = self.clips.tensor(&parts, self.frames(), &training);
         let passed = self.pass(frames, self.seed.named("canvas").indexed(step as u64));
         let value = f64::from(host(passed.loss.clone())[0]);
@@ -230,7 +229,7 @@ impl Task for VideoTokenizerTask {
     }
 
     /// Clips row by row: true frames, then the decoded ones below.
-    fn samples(&self) -> Result<Picture, TrainError> {
+    fn samples(&self) -> Result<Sample, TrainError> {
         let parts: Vec<_> = self.held_out().into_iter().take(SHEET).collect();
         let frames = self.clips.tensor(&parts, self.frames(), &self.device);
         let (decoded, _) = self.decoded(&frames, false);
@@ -238,7 +237,7 @@ impl Task for VideoTokenizerTask {
         let [clips, two, time, channels, height, width] = both.dims();
         let pixels = both.reshape([clips * two * time, channels, height, width]);
         let pictures = ravel_media::pictures_from_images(&Images { pixels });
-        Ok(ravel_media::grid(&pictures, time, 2))
+        Ok(ravel_media::grid(&pictures, time, 2).into())
     }
 
     fn tensors(&self) -> Vec<(String, TensorData)> {
@@ -270,12 +269,13 @@ impl Task for VideoTokenizerTask {
             decoding: Default::default(),
             filling: None,
             sampler: Default::default(),
-            tokenizer: TokenizerPart::CausalVideo {
+            tokenizer: Some(TokenizerPart::CausalVideo {
                 weights: "tokenizer.safetensors".into(),
                 config: self.config.model.clone(),
-            },
+            }),
             backbone: None,
             head: None,
+            published: None,
         };
         let text = definition.to_toml();
         ravel_weights::atomic_write(&folder.join("tokenizer.toml"), text.as_bytes())?;

@@ -156,6 +156,11 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
         "a published family is configuration and names, not a way of running",
     ),
     (
+        "text-generation",
+        &["clap", "indicatif", "image", "ravel-train", "ravel-media"],
+        "only the command line prints, and text has no pictures",
+    ),
+    (
         "ravel-eval",
         &["ravel-train", "clap", "image"],
         "measures open no file",

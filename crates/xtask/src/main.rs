@@ -1,9 +1,11 @@
-//! Chores of the repository: `cargo xtask check`, `cargo xtask data`, `cargo xtask data-video` and `cargo xtask golden`.
+//! Chores of the repository: `cargo xtask check`, `cargo xtask data`, `cargo xtask data-text`, `cargo xtask data-video` and
+//! `cargo xtask golden`.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // A command of its own.
 
 mod arrows;
 mod emoji;
 mod golden;
+mod novels;
 mod video;
 
 use std::process::ExitCode;
@@ -27,6 +29,8 @@ enum Chore {
     Golden(golden::Options),
     /// Build the default video data: clips of moving emoji and shapes with the places of all objects.
     DataVideo(video::Options),
+    /// Build the default text to learn from: six novels, as plain text.
+    DataText(novels::Options),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +39,7 @@ fn main() -> ExitCode {
         Chore::Data(options) => emoji::build(&options),
         Chore::Golden(options) => return golden::run(&options),
         Chore::DataVideo(options) => video::build(&options),
+        Chore::DataText(options) => novels::build(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

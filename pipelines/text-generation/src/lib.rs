@@ -1,0 +1,375 @@
+//! Text generation: a prompt or a conversation becomes text, piece by piece.
+//!
+//! The prompt's ids stand in front of the codes as a prefix, so that all of them are read at once; what is chosen streams out as
+//! whole characters, and never past a stop string. A text follows from its request alone.
+
+mod chat;
+mod date;
+mod measure;
+mod python;
+mod stop;
+
+use std::ops::ControlFlow;
+
+use burn::tensor::{Int, Tensor, TensorData};
+use ravel_core::{Codes, Condition, Generator, Layout, Sampler, Seed, Start};
+use ravel_decode::SamplerConfig;
+use ravel_decode::sampler::Recorded;
+use ravel_pipeline::LanguageParts;
+use ravel_text::TextError;
+
+pub use chat::{ChatError, ChatTemplates, Message, Role};
+pub use date::Date;
+pub use measure::{Measure, MeasureError};
+pub use stop::StopScan;
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// What is to go on.
+    pub prompt: Prompt,
+    /// Ids that are made at most; the model's context may end a text earlier.
+    pub max_tokens: usize,
+    /// Texts before which the text ends. They may lie across ids.
+    pub stop: Vec<String>,
+    /// With each id, so many of the most likely ones and their log-probabilities, if asked for.
+    pub logprobs: Option<usize>,
+    /// The source of all randomness.
+    pub seed: u64,
+    /// How ids are drawn.
+    pub sampler: SamplerConfig,
+}
+
+/// What is to go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Prompt {
+    /// A beginning.
+    Text(String),
+    /// A conversation that a chat template wrote out, special tokens included.
+    Chat(String),
+}
+
+/// Why a text ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finish {
+    /// The model ended it.
+    End,
+    /// A stop string came.
+    Stop(String),
+    /// All ids that were asked for, or that fit, are made.
+    Length,
+    /// Whoever watched stopped it.
+    Interrupted,
+}
+
+impl Finish {
+    /// The reason in a word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::End => "end",
+            Self::Stop(_) => "stop",
+            Self::Length => "length",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// One id with the model's own log-probabilities (natural, before temperature and filters).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Token {
+    /// The id.
+    pub id: u32,
+    /// Its text on its own.
+    pub text: String,
+    /// Its log-probability.
+    pub logprob: f32,
+    /// The most likely ids with theirs, most likely first.
+    pub top: Vec<(u32, String, f32)>,
+}
+
+/// A text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Output {
+    /// What was made, without the prompt.
+    pub text: String,
+    /// Its ids, the one that ended it included.
+    pub ids: Vec<u32>,
+    /// Ids with their log-probabilities, where they were asked for.
+    pub tokens: Option<Vec<Token>>,
+    /// Ids of the prompt.
+    pub prompt_tokens: usize,
+    /// Why it ended.
+    pub finish: Finish,
+}
+
+/// What is wrong with a request, or what the parts report.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A prompt without ids.
+    #[error("the prompt is empty; give the text a beginning")]
+    Empty,
+    /// No id is asked for.
+    #[error("0 tokens are asked for, 1 at least is expected")]
+    Nothing,
+    /// A prompt that fills the model's context.
+    #[error(
+        "the prompt has {found} tokens, this model sees {context} at once and needs one for what it makes; shorten it"
+    )]
+    TooLong {
+        /// Ids of the prompt.
+        found: usize,
+        /// Positions of the model.
+        context: usize,
+    },
+    /// A stop string without letters.
+    #[error("a stop string is empty")]
+    EmptyStop,
+    /// An id that the model has no row for.
+    #[error(
+        "the prompt's token {id} is beyond the model's {rows} ids: the vocabulary belongs to another model"
+    )]
+    Id {
+        /// The id.
+        id: u32,
+        /// Rows of the model's table.
+        rows: usize,
+    },
+    /// The vocabulary's rules cannot be applied.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// What the parts report.
+    #[error(transparent)]
+    Part(#[from] ravel_core::Error),
+}
+
+/// A text-generation pipeline.
+pub struct TextGeneration {
+    parts: LanguageParts,
+}
+
+impl TextGeneration {
+    /// A pipeline of built parts.
+    pub fn new(parts: LanguageParts) -> Self {
+        Self { parts }
+    }
+
+    /// The parts.
+    pub fn parts(&self) -> &LanguageParts {
+        &self.parts
+    }
+
+    /// Makes a text. `watch` is handed each piece as soon as it is certain and may stop the run.
+    ///
+    /// # Errors
+    /// [`Error`] before anything is made if the request cannot be used; later what the parts report.
+    pub fn run(
+        &self,
+        request: &Request,
+        watch: &mut dyn FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Output, Error> {
+        let prompt = self.prompt_ids(request)?;
+        let room = self.parts.context - prompt.len();
+        let layout = Layout::Sequence {
+            len: request.max_tokens.min(room),
+        };
+        let seed = Seed::new(request.seed).named("text-generation");
+        let mut sampler = Recorded {
+            inner: request.sampler.build(seed, &[0], layout.len()),
+            top: request.logprobs,
+            picks: Vec::new(),
+        };
+        // Penalties also see what was given.
+        sampler.given(&self.codes(&prompt, &layout));
+        let mut writer = Writer::new(self, request, watch);
+        let generator = Generator {
+            backbone: &self.parts.backbone,
+            head: &self.parts.head,
+            pyramid: None,
+        };
+        let start = Start {
+            condition: self.condition(&prompt),
+            prompt: self.codes(&[], &layout),
+        };
+        self.parts
+            .decoding
+            .decode(&generator, start, &layout, &mut sampler, &mut |_, codes| {
+                writer.take(last_id(codes))
+            })?;
+        let (text, ids, finish) = writer.finish()?;
+        let tokens = request.logprobs.map(|_| self.tokens(&sampler));
+        Ok(Output {
+            text,
+            ids,
+            tokens: tokens.transpose()?,
+            prompt_tokens: prompt.len(),
+            finish,
+        })
+    }
+
+    /// Ids of the prompt, after every check that needs no model.
+    fn prompt_ids(&self, request: &Request) -> Result<Vec<u32>, Error> {
+        request.sampler.validate()?;
+        if request.sampler.is_guided() {
+            return Err(Error::Part(ravel_core::Error::Config {
+                field: "sampler.guidance".into(),
+                found: "not zero".into(),
+                expected: "0, since text is not conditioned".into(),
+            }));
+        }
+        if request.max_tokens == 0 {
+            return Err(Error::Nothing);
+        }
+        if request.stop.iter().any(String::is_empty) {
+            return Err(Error::EmptyStop);
+        }
+        let vocabulary = &self.parts.vocabulary;
+        let ids = match &request.prompt {
+            Prompt::Text(text) if text.is_empty() => return Err(Error::Empty),
+            Prompt::Text(text) => vocabulary.encode(text, true)?.ids,
+            Prompt::Chat(text) => vocabulary.encode(text, false)?.ids,
+        };
+        let (found, context) = (ids.len(), self.parts.context);
+        if found == 0 {
+            return Err(Error::Empty);
+        }
+        if found >= context {
+            return Err(Error::TooLong { found, context });
+        }
+        let rows = self.parts.head.config().codebook_size;
+        match ids.iter().find(|id| **id as usize >= rows) {
+            Some(&id) => Err(Error::Id { id, rows }),
+            None => Ok(ids),
+        }
+    }
+
+    fn codes(&self, ids: &[u32], layout: &Layout) -> Codes {
+        let values = ids.iter().map(|&id| id as i32).collect();
+        let data = TensorData::new::<i32, _>(values, [1, 1, ids.len()]);
+        Codes {
+            ids: Tensor::from_data(data, &self.parts.device),
+            layout: layout.clone(),
+        }
+    }
+
+    fn condition(&self, ids: &[u32]) -> Condition {
+        let values = ids.iter().map(|&id| id as i32).collect();
+        let data = TensorData::new::<i32, _>(values, [1, ids.len()]);
+        let ids: Tensor<2, Int> = Tensor::from_data(data, &self.parts.device);
+        Condition {
+            prefix: Some(self.parts.head.embedded(ids)),
+            ..Condition::default()
+        }
+    }
+
+    fn tokens(&self, sampler: &Recorded) -> Result<Vec<Token>, Error> {
+        let text = |id: u32| self.parts.vocabulary.decode(&[id], false);
+        let tokens = sampler.picks.iter().map(|pick| {
+            let top = pick
+                .top
+                .iter()
+                .map(|&(id, logprob)| Ok((id, text(id)?, logprob)));
+            Ok(Token {
+                id: pick.id,
+                text: text(pick.id)?,
+                logprob: pick.logprob,
+                top: top.collect::<Result<_, TextError>>()?,
+            })
+        });
+        tokens.collect()
+    }
+}
+
+/// The id that was chosen last. Waits for the device.
+fn last_id(codes: &Codes) -> u32 {
+    let last = codes.ids.clone().narrow(2, codes.filled() - 1, 1);
+    let data = last.into_data().convert::<u32>();
+    data.try_into_vec::<u32>()
+        .expect("ids were converted to u32")[0]
+}
+
+/// Turns ids into pieces of text for whoever watches, and notes why the text ends.
+struct Writer<'a> {
+    ends: &'a [u32],
+    stream: ravel_text::TextStream<'a>,
+    stop: StopScan,
+    watch: &'a mut dyn FnMut(&str) -> ControlFlow<()>,
+    text: String,
+    ids: Vec<u32>,
+    finish: Option<Finish>,
+    failed: Option<TextError>,
+}
+
+impl<'a> Writer<'a> {
+    fn new(
+        pipeline: &'a TextGeneration,
+        request: &Request,
+        watch: &'a mut dyn FnMut(&str) -> ControlFlow<()>,
+    ) -> Self {
+        Self {
+            ends: &pipeline.parts.ends,
+            stream: pipeline.parts.vocabulary.stream(true),
+            stop: StopScan::new(request.stop.clone()),
+            watch,
+            text: String::new(),
+            ids: Vec::new(),
+            finish: None,
+            failed: None,
+        }
+    }
+
+    fn take(&mut self, id: u32) -> ControlFlow<()> {
+        self.ids.push(id);
+        if self.ends.contains(&id) {
+            self.finish = Some(Finish::End);
+            return ControlFlow::Break(());
+        }
+        match self.stream.push(id) {
+            Ok(piece) => self.show(&piece),
+            Err(error) => {
+                self.failed = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    }
+
+    /// What is certain of the text after one more piece.
+    fn show(&mut self, piece: &str) -> ControlFlow<()> {
+        let (certain, stopped) = self.stop.push(piece);
+        self.emit(&certain)?;
+        match stopped {
+            Some(stop) => {
+                self.finish = Some(Finish::Stop(stop));
+                ControlFlow::Break(())
+            }
+            None => ControlFlow::Continue(()),
+        }
+    }
+
+    fn emit(&mut self, piece: &str) -> ControlFlow<()> {
+        if piece.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        self.text.push_str(piece);
+        let flow = (self.watch)(piece);
+        if flow.is_break() {
+            self.finish = Some(Finish::Interrupted);
+        }
+        flow
+    }
+
+    /// Hands out what was held back, unless the text was stopped.
+    fn finish(mut self) -> Result<(String, Vec<u32>, Finish), Error> {
+        if let Some(error) = self.failed {
+            return Err(error.into());
+        }
+        if !matches!(self.finish, Some(Finish::Stop(_) | Finish::Interrupted)) {
+            let rest = self.stream.finish()?;
+            let flow = self.show(&rest);
+            if flow.is_continue() {
+                let held = self.stop.finish();
+                let _ = self.emit(&held);
+            }
+        }
+        Ok((self.text, self.ids, self.finish.unwrap_or(Finish::Length)))
+    }
+}
