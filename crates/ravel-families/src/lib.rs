@@ -14,6 +14,7 @@ pub mod encodec;
 pub mod firefly;
 pub mod fish_dual_ar;
 pub mod infinity_bsq;
+pub mod infinity_vae;
 pub mod janus_vq;
 pub mod language;
 pub mod llamagen_gpt;

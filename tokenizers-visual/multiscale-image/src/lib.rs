@@ -14,6 +14,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use vq_image::{TrainingOutput, check_codebook, check_size};
 
+pub use bitwise::{BitwiseImage, BitwiseImageConfig, BitwiseImageTokenizer};
+
+mod bitwise;
+
 /// What fixes the tokenizer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]

@@ -15,6 +15,7 @@ mod fish_dual_ar;
 mod fish_firefly;
 mod fish_gfsq;
 mod infinity_bsq;
+mod infinity_vae;
 mod janus_vq;
 mod language;
 mod llamagen_gpt;
@@ -67,6 +68,7 @@ pub const FAMILIES: &[Family] = &[
     family("fish_gfsq", fish_gfsq::run),
     family("gpt2", language::run),
     family("infinity_bsq", infinity_bsq::run),
+    family("infinity_vae", infinity_vae::run),
     family("janus_vq", janus_vq::run),
     family("llama", language::run),
     family("llamagen_gpt_c2i", llamagen_gpt::run),
