@@ -2,6 +2,9 @@
 
 mod bad_input;
 mod command;
+#[path = "../crates/ravel-hub/tests/common/mod.rs"]
+mod mirror;
+mod models;
 mod picture;
 mod text;
 mod training;

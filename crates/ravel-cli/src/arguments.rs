@@ -54,6 +54,9 @@ pub enum Command {
     /// List, show and check pipeline definitions.
     #[command(subcommand)]
     Pipelines(PipelinesCommand),
+    /// Published checkpoints: list, pull, verify and remove them.
+    #[command(subcommand)]
+    Models(ModelsCommand),
     /// Say what this machine and this build can do.
     Doctor(DoctorOptions),
     /// Print completions for a shell.
@@ -353,6 +356,66 @@ pub enum PipelinesCommand {
     },
     /// The JSON schema of definitions.
     Schema,
+}
+
+#[derive(Subcommand)]
+pub enum ModelsCommand {
+    /// The models that are known by name, and whatever else is in the cache.
+    List {
+        /// Only those that are in the cache.
+        #[arg(long)]
+        cached: bool,
+        /// Print JSON, an object per model.
+        #[arg(long)]
+        json: bool,
+    },
+    /// What a model needs, its licence, and what of it is in the cache.
+    Show {
+        /// A name, or `owner/repository`.
+        #[arg(value_name = "NAME|REPOSITORY")]
+        model: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Fetch models into the cache that other tools of the hub use too.
+    #[command(after_help = "Examples:
+  ravel models pull var-d16
+  ravel models pull openai-community/gpt2:model.safetensors
+
+HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_HUB_OFFLINE and HF_TOKEN mean what they mean to the hub.")]
+    Pull {
+        /// Names, `owner/repository`, or `owner/repository[@revision][:file]`.
+        #[arg(value_name = "NAME|REPOSITORY", required = true)]
+        models: Vec<String>,
+        /// Use the cache only.
+        #[arg(long)]
+        offline: bool,
+        /// Print a JSON object per file.
+        #[arg(long)]
+        json: bool,
+        /// Print nothing but errors.
+        #[arg(short, long)]
+        quiet: bool,
+    },
+    /// Compare files in the cache with their sums; all of them if none is named.
+    Verify {
+        /// Names or `owner/repository`.
+        #[arg(value_name = "NAME|REPOSITORY")]
+        models: Vec<String>,
+        /// Print a JSON object per file.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove models from the cache: the files that a name needs, a repository, or one file.
+    Rm {
+        /// Names, `owner/repository` or `owner/repository:file`.
+        #[arg(value_name = "NAME|REPOSITORY", required = true)]
+        models: Vec<String>,
+        /// Print a JSON object per removal.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Args)]

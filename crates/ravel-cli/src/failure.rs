@@ -84,6 +84,10 @@ impl From<ravel_pipeline::PipelineError> for Failure {
                 error,
                 "the weights belong to another definition, or the file is damaged",
             ),
+            ravel_pipeline::PipelineError::NotPulled { ref target, .. } => {
+                let hint = format!("`ravel models pull {target}` fetches it");
+                Self::input_with(error, hint)
+            }
             error => Self::input(error),
         }
     }

@@ -8,6 +8,7 @@ mod evaluate_video;
 mod failure;
 mod image;
 mod interrupt;
+mod models;
 mod pipelines;
 mod progress;
 mod text;
@@ -50,6 +51,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Train(options)) => train::run(&options),
         Some(Command::Eval(options)) => evaluate::run(&options),
         Some(Command::Pipelines(command)) => pipelines::run(&command),
+        Some(Command::Models(command)) => models::run(&command),
         Some(Command::Doctor(options)) => doctor::run(&options),
         Some(Command::Completions { shell }) => {
             let mut bytes = Vec::new();

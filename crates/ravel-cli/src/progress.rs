@@ -26,3 +26,20 @@ pub fn bar(steps: usize, quiet: bool) -> ProgressBar {
         .expect("a template that is written here");
     ProgressBar::new(steps as u64).with_style(style)
 }
+
+/// Writes a line to standard error, where progress goes.
+pub fn note(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// A bar for bytes with rate and the time that is left, like [`bar`].
+pub fn bytes_bar(quiet: bool) -> ProgressBar {
+    if quiet || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template(
+        "{bar:30} {bytes}/{total_bytes} {bytes_per_sec} (left {eta}) {msg}",
+    );
+    let style = style.expect("a template that is written here");
+    ProgressBar::no_length().with_style(style)
+}

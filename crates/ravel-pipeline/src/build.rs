@@ -8,7 +8,7 @@ use ravel_core::{Backbone, Decoding, Head, ImageTokenizer, VideoTokenizer};
 use ravel_decode::SamplerConfig;
 use ravel_heads::{HeadConfig, PrefixConfig, PrefixEmbedding};
 use ravel_text::Subwords;
-use ravel_weights::{Checkpoint, WeightsError, load, sha256_hex};
+use ravel_weights::{WeightsError, load, sha256_hex};
 use vq_image::VqImageTokenizer;
 
 use crate::definition::{BackbonePart, Definition, TokenizerPart};
@@ -80,8 +80,7 @@ fn tokenizer(
         name: "tokenizer".into(),
         source,
     })?;
-    let bytes = source.read(part.weights())?;
-    let Some(checkpoint) = faults.keep(Checkpoint::from_bytes(bytes, part.weights())) else {
+    let Some(checkpoint) = faults.keep(source.weights(part.weights())?) else {
         return Ok(None);
     };
     Ok(match part {
@@ -115,7 +114,7 @@ pub fn build_video_tokenizer(
     config.validate().map_err(wrong)?;
     let mut faults = Faults::default();
     faults
-        .keep(Checkpoint::from_bytes(source.read(weights)?, weights))
+        .keep(source.weights(weights)?)
         .and_then(|checkpoint| faults.keep(load(config.init(device), &checkpoint, "")))
         .map(|module| Box::new(CausalVideoTokenizer::new(module, config)) as _)
         .ok_or_else(|| faults.report())
@@ -145,7 +144,7 @@ pub fn build(
     let mut faults = Faults::default();
     let tokenizer_part = definition.tokenizer_part()?;
     let tokenizer = tokenizer(tokenizer_part, source, device, &mut faults)?;
-    let bytes = source.read(weights)?;
+    let checkpoint = source.weights(weights)?;
     let spec = tokenizer_part
         .spec()
         .map_err(|source| PipelineError::Part {
@@ -156,7 +155,7 @@ pub fn build(
     let mut prefix_embedding = None;
     let mut transformer: Option<Transformer> = None;
     let mut built_head: Option<Box<dyn Head>> = None;
-    if let Some(checkpoint) = faults.keep(Checkpoint::from_bytes(bytes, weights)) {
+    if let Some(checkpoint) = faults.keep(checkpoint) {
         prefix_embedding = faults.keep(load(prefix.init(width, device), &checkpoint, "prefix"));
         transformer = faults.keep(load(config.init(device), &checkpoint, "backbone"));
         let (axes, layout) = (config.axes(), &spec.layout);
@@ -210,7 +209,7 @@ fn fingerprint(
 ) -> Result<String, PipelineError> {
     let mut all = definition.to_toml().into_bytes();
     for file in files {
-        all.extend(sha256_hex(&source.read(file)?).bytes());
+        all.extend(source.sha256(file)?.bytes());
     }
     Ok(sha256_hex(&all)[..HASH_DIGITS].to_string())
 }

@@ -226,15 +226,15 @@ impl Definition {
         }
         let tokenizer = self.tokenizer_part()?;
         let spec = tokenizer.spec().map_err(part)?;
-        source.read(tokenizer.weights())?;
+        source.check(tokenizer.weights())?;
         if self.task == Task::ImageTokenizer {
             return Ok(());
         }
         let (text, backbone, head) = self.generator_parts()?;
         let (file, length) = self.subwords(text)?;
         let BackbonePart::Transformer { config } = backbone;
-        source.read(file)?;
-        source.read(self.weights.as_deref().unwrap_or_default())?;
+        source.check(file)?;
+        source.check(self.weights.as_deref().unwrap_or_default())?;
         config.validate().map_err(part)?;
         head.validate().map_err(part)?;
         self.sampler.validate().map_err(part)?;
@@ -256,12 +256,12 @@ impl Definition {
         };
         let tokenizer = self.tokenizer_part()?;
         let spec = tokenizer.video_spec().map_err(part)?;
-        source.read(tokenizer.weights())?;
+        source.check(tokenizer.weights())?;
         if self.task == Task::VideoTokenizer {
             return Ok(());
         }
         let (backbone, head) = self.video_parts()?;
-        source.read(self.weights.as_deref().unwrap_or_default())?;
+        source.check(self.weights.as_deref().unwrap_or_default())?;
         backbone.validate().map_err(part)?;
         head.validate_for(&spec, backbone.axes()).map_err(part)?;
         self.sampler.validate().map_err(part)?;
@@ -269,7 +269,7 @@ impl Definition {
             filling.validate().map_err(part)?;
         }
         if let Some(TextPart::Subword { file, .. }) = &self.text {
-            source.read(file)?;
+            source.check(file)?;
         }
         Ok(())
     }

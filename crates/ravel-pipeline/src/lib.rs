@@ -43,6 +43,16 @@ pub enum PipelineError {
         /// What is wrong.
         reason: String,
     },
+    /// A file of a published model that is not in the cache.
+    #[error("{file}: not in the cache ({cache})")]
+    NotPulled {
+        /// The file as the definition names it.
+        file: String,
+        /// The same as `ravel models pull` takes it.
+        target: String,
+        /// Where it was looked for.
+        cache: String,
+    },
     /// Weights that do not fit: all of both files.
     #[error("{0}")]
     Weights(String),

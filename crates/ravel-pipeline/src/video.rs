@@ -5,7 +5,7 @@ use ravel_core::{Backbone, FrameHead, VideoTokenizer};
 use ravel_decode::{FillingConfig, SamplerConfig};
 use ravel_heads::{PrefixConfig, PrefixEmbedding};
 use ravel_text::Subwords;
-use ravel_weights::{Checkpoint, load, sha256_hex};
+use ravel_weights::{load, sha256_hex};
 
 use crate::build::{Faults, HASH_DIGITS, build_video_tokenizer};
 use crate::definition::{Definition, TextPart};
@@ -57,7 +57,7 @@ pub fn build_video(
     let tokenizer = build_video_tokenizer(definition.tokenizer_part()?, source, device)?;
     let weights = definition.weights.as_deref().unwrap_or_default();
     let mut faults = Faults::default();
-    let checkpoint = Checkpoint::from_bytes(source.read(weights)?, weights);
+    let checkpoint = source.weights(weights)?;
     let Some(checkpoint) = faults.keep(checkpoint) else {
         return Err(faults.report());
     };
@@ -113,7 +113,7 @@ fn fingerprint(definition: &Definition, source: &Source) -> Result<String, Pipel
         files.push(file);
     }
     for file in files {
-        all.extend(sha256_hex(&source.read(file)?).bytes());
+        all.extend(source.sha256(file)?.bytes());
     }
     Ok(sha256_hex(&all)[..HASH_DIGITS].to_string())
 }

@@ -1,6 +1,8 @@
 //! Writing that survives a kill: a temporary file beside the target, fsync, rename, fsync of the folder.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use burn::tensor::{DType, TensorData};
@@ -143,8 +145,24 @@ pub fn atomic_write(path: &Path, bytes: &[u8]) -> Result<(), WeightsError> {
 
 /// The SHA-256 of some bytes, in hexadecimal digits.
 pub fn sha256_hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hexadecimal(&Sha256::digest(bytes))
+}
+
+/// The SHA-256 of a file, in hexadecimal digits, without holding it in memory.
+///
+/// # Errors
+/// What the system says.
+pub fn sha256_file(path: &Path) -> std::io::Result<String> {
+    let (mut file, mut digest) = (File::open(path)?, Sha256::new());
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hexadecimal(&digest.finalize())),
+            count => digest.update(&buffer[..count]),
+        }
+    }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -8,6 +8,16 @@ use anyhow::{Context, Result, bail};
 /// A crate and those that it must not reach, with the reason that is printed when it does.
 const FORBIDDEN: &[(&str, &[&str], &str)] = &[
     (
+        "ravel-hub",
+        &["burn", "ravel-weights", "clap", "indicatif"],
+        "fetching knows no tensor and prints nothing",
+    ),
+    (
+        "ravel-pipeline",
+        &["ureq"],
+        "running a pipeline looks into the cache and needs no network",
+    ),
+    (
         "ravel-core",
         &[
             "ravel-nn",
