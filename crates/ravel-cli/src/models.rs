@@ -113,7 +113,11 @@ fn list(cache: &Cache, only_cached: bool, json: bool) -> Result<(), Failure> {
             .iter()
             .any(|entry| entry.repo.as_deref() == Some(&*repo.repo))
     };
-    for repo in cache.list()?.iter().filter(|repo| !named(repo)) {
+    for repo in cache
+        .list()?
+        .iter()
+        .filter(|repo| !named(repo) && repo.bytes + repo.incomplete_bytes > 0)
+    {
         say(&match json {
             true => json!({ "repo": repo.repo, "cached": true, "bytes": repo.bytes }).to_string(),
             false => format!(

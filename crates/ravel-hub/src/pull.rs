@@ -145,7 +145,8 @@ impl Hub {
             .map(|file| file.rfilename.parse())
             .collect::<Result<_, _>>()?;
         let licence = info.card.as_ref().and_then(|card| card.get("license"));
-        let licence = licence.and_then(|licence| licence.as_str().or(licence.get(0)?.as_str()));
+        let licence =
+            licence.and_then(|licence| licence.as_str().or_else(|| licence.get(0)?.as_str()));
         let files = match &target.file {
             Some(file) if all.is_empty() || all.contains(file) => vec![file.clone()],
             Some(file) => {

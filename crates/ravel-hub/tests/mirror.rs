@@ -149,6 +149,7 @@ fn an_interrupted_pull_goes_on_next_time() {
     let (cache, mirror) = (folder(), Mirror::hub(FILES, |_, reply| reply));
     let hub = Hub::new(&settings(&cache, &mirror.url)).unwrap();
     let plan = hub.plan(&"o/n:model.safetensors".parse().unwrap()).unwrap();
+    assert_eq!(plan.licence.as_deref(), Some("mit"));
     let mut stop = |progress: &ravel_hub::Progress| match progress.done > 0 {
         true => ControlFlow::Break(()),
         false => ControlFlow::Continue(()),
