@@ -160,7 +160,7 @@ fn tell(report: &ContinuationReport, options: &EvalOptions) {
         return say(&json!(report).to_string());
     }
     say(&format!(
-        "{} clips, {} objects, {} frames given, {} new; ours / last frame again / linear",
+        "{} clips, {} objects, {} frames given, {} new; ours / last frame again / blocks straight on",
         report.clips, report.objects, options.given, options.frames
     ));
     say("frame        PSNR dB                 SSIM            position px     present  drift   ms");
@@ -182,10 +182,11 @@ fn tell(report: &ContinuationReport, options: &EvalOptions) {
             row.milliseconds
         ));
     }
-    for (kind, compared) in &report.kinds {
+    for (kind, row) in &report.kinds {
         say(&format!(
-            "{kind:8} position px  {}",
-            three(Some(*compared), 2)
+            "{kind:8} position px  {}, followed and straight on {:.2}",
+            three(Some(row.position), 2),
+            row.tracked
         ));
     }
     say(&format!(

@@ -110,8 +110,12 @@ pub enum TokenizerModelConfig {
 pub struct VideoTokenizerConfig {
     /// The tokenizer.
     pub model: CausalVideoConfig,
-    /// Groups after the first frame that a step decodes one on another.
+    /// Groups after the first frame that a step decodes one on another; none trains the coder of first frames alone.
     pub groups: usize,
+    /// Folder of a finished run of the same tokenizer. Its coder of later groups is kept; with groups to train it is where that
+    /// begins. First frames are learned anew.
+    #[serde(default)]
+    pub start_from: Option<PathBuf>,
     /// Weight of the later groups' loss; the first frame's is 1.
     #[serde(default = "four")]
     pub later_weight: f64,
@@ -338,8 +342,11 @@ impl Recipe {
         }
         if let TaskConfig::VideoTokenizer(task) = &self.task
             && task.groups == 0
+            && task.start_from.is_none()
         {
-            return wrong("`groups` must be at least 1");
+            return wrong(
+                "`groups` must be at least 1, or `start-from` name a run whose groups are kept",
+            );
         }
         if let TaskConfig::Generator(task) = &self.task {
             let shares = [

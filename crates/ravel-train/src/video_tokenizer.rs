@@ -60,8 +60,14 @@ impl VideoTokenizerTask {
         clips.check_length(1 + config.groups * config.model.later.group)?;
         let seed = Seed::new(recipe.seed);
         device.seed(seed.named("first weights").number());
-        let average = config.model.init(device);
+        let mut average = config.model.init(device);
         ravel_weights::tensors_of(&average); // Draws every parameter now, in the module's order.
+        if let Some(folder) = &config.start_from {
+            let checkpoint = Checkpoint::open(&folder.join("tokenizer.safetensors"))?;
+            let known = ravel_weights::load(config.model.init(device), &checkpoint, "")?;
+            average.later_encoder = known.later_encoder;
+            average.later_decoder = known.later_decoder;
+        }
         let training = device.clone().autodiff();
         let model = average.clone().fork(&training).train();
         Ok(Self {
@@ -111,7 +117,7 @@ impl VideoTokenizerTask {
             );
             later += f64::from(host(difference.clone())[0]) / config.groups as f64;
             painted += f64::from(host(share.clone())[0]) / config.groups as f64;
-            let weight = config.later_weight / config.groups as f64;
+            let weight = config.later_weight / config.groups as f64; // In the loop there is a group.
             loss = loss + (difference + share * config.paint) * weight;
             latest = changed.frames.narrow(1, time - 1, 1).squeeze_dim(1);
             latest = latest.detach().clamp(-1.0, 1.0);

@@ -17,6 +17,8 @@ const SHARPNESS: f32 = 20.0;
 const DECIDED: f32 = 150.0;
 /// What the farthest shift costs more than none, in the range of pixels.
 const EFFORT: f32 = 0.02;
+/// How much the surroundings of a cell, three times its side, count beside itself.
+const SURROUNDINGS: f32 = 0.7;
 /// How fast the scores of other shifts fall off.
 const AROUND: f32 = 2.0;
 
@@ -100,8 +102,9 @@ pub fn matches(costs: Tensor<4>) -> Tensor<4> {
     softmax(costs * -SHARPNESS, 1)
 }
 
-/// The shift that explains each cell of twice the size best, as a share of the reach: down, then right. Where all explain it alike,
-/// it is none.
+/// The shift that explains each cell of twice the size best, as a share of the reach: down, then right. A cell that looks alike under
+/// many shifts goes with its surroundings, so that a thing moves as one and takes the empty cells before it along; where nothing
+/// moves far and wide, the shift is none.
 ///
 /// # Shapes
 /// - `costs`: `[b, s * s, h, w]`, as [`Shifts::costs`] gives them
@@ -116,7 +119,11 @@ pub fn best_shifts(costs: Tensor<4>, reach: usize) -> Tensor<4> {
         Tensor::<1>::from_floats(&numbers[..], &costs.device()).reshape([1, steps * steps, 1, 1])
     };
     let effort = per_shift(&|down, right| EFFORT * (share(down).abs() + share(right).abs()));
-    let weights = softmax((pooled(costs.clone(), 2) + effort) * -DECIDED, 1);
+    let around = AvgPoolOptions::new([6, 6])
+        .with_stride([2, 2])
+        .with_padding([2, 2]);
+    let around = avg_pool2d(costs.clone(), around) * SURROUNDINGS;
+    let weights = softmax((pooled(costs.clone(), 2) + around + effort) * -DECIDED, 1);
     let mean = |numbers: Tensor<4>| (weights.clone() * numbers).sum_dim(1);
     Tensor::cat(
         vec![

@@ -16,7 +16,7 @@ use crate::host;
 pub use baseline::{copy_last, extrapolated_blocks, extrapolated_places};
 pub use frechet::{FeatureStatistics, frechet_distance};
 pub use report::{
-    Compared, ContinuationMeasure, ContinuationReport, Continued, FrameRow, KnownObject,
+    Compared, ContinuationMeasure, ContinuationReport, Continued, FrameRow, KindRow, KnownObject,
 };
 pub use track::{Sighting, Template};
 

@@ -30,7 +30,7 @@ pub struct Compared {
     pub ours: f64,
     /// The last given frame again.
     pub copy: f64,
-    /// Going on as before: block by block for pictures, object by object for places.
+    /// Every block goes on as it did between the last two given frames.
     pub linear: f64,
 }
 
@@ -46,6 +46,9 @@ pub struct FrameRow {
     pub ssim: Option<Compared>,
     /// Distance of objects from where they are, pixels.
     pub position: Option<Compared>,
+    /// The same where each object is followed through all given frames as one block and goes on straight: the strongest linear
+    /// extrapolation, which no picture is made of.
+    pub position_tracked: Option<f64>,
     /// Share of the objects that are found at all.
     pub present: f64,
     /// Distance to the given frames' statistics, in steps of a byte.
@@ -64,10 +67,20 @@ pub struct ContinuationReport {
     pub objects: usize,
     /// Frame by frame.
     pub frames: Vec<FrameRow>,
-    /// Mean position error over frames with known places, by kind of motion.
-    pub kinds: BTreeMap<String, Compared>,
+    /// Position errors over frames with known places, by kind of motion.
+    pub kinds: BTreeMap<String, KindRow>,
     /// Fréchet distance of the tokenizer's features to those of the true frames. It is no FVD.
     pub tokenizer_frechet: Compared,
+}
+
+/// Mean position errors of one kind of motion, pixels.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct KindRow {
+    /// Found in the frames of each method.
+    pub position: Compared,
+    /// As [`FrameRow::position_tracked`].
+    pub tracked: f64,
 }
 
 #[derive(Default, Clone)]
@@ -108,6 +121,7 @@ struct Row {
     psnr: Three,
     ssim: Three,
     position: Three,
+    tracked: Mean,
     present: Mean,
     drift: Mean,
     milliseconds: Mean,
@@ -116,7 +130,7 @@ struct Row {
 /// Gathers the report.
 pub struct ContinuationMeasure {
     rows: Vec<Row>,
-    kinds: BTreeMap<String, Three>,
+    kinds: BTreeMap<String, (Three, Mean)>,
     features: [FeatureStatistics; 4],
     clips: usize,
     objects: usize,
@@ -181,7 +195,7 @@ impl ContinuationMeasure {
             row.milliseconds.add(value);
         }
         for object in continued.objects {
-            self.follow(continued.kind, object, given, new, &copied, known);
+            self.follow(continued.kind, object, given, new, &blocks);
         }
         self.clips += 1;
     }
@@ -192,15 +206,15 @@ impl ContinuationMeasure {
         object: &KnownObject,
         given: &[Frame],
         new: &[Frame],
-        copied: &[Frame],
-        known: usize,
+        blocks: &[Frame],
     ) {
         let last = given.len() - 1;
+        let known = blocks.len();
         let start = (object.x[last], object.y[last]);
         let template = Template::new(&given[last], start.0, start.1, object.size);
-        let linear = extrapolated_places(given, (start.0, start.1, object.size), known);
-        let still = template.find(&copied[0], start);
-        let mut near = start;
+        let tracked = extrapolated_places(given, (start.0, start.1, object.size), known);
+        let still = template.find(&given[last], start);
+        let (mut near, mut near_block) = (start, start);
         for (at, frame) in new.iter().enumerate() {
             let found = template.find(frame, near);
             near = (found.x, found.y);
@@ -211,13 +225,19 @@ impl ContinuationMeasure {
                 continue;
             }
             let (x, y) = (object.x[last + 1 + at], object.y[last + 1 + at]);
+            let block = template.find(&blocks[at], near_block);
+            near_block = (block.x, block.y);
             let errors = [
                 found.distance(x, y),
                 still.distance(x, y),
-                (linear[at].0 - x).hypot(linear[at].1 - y),
+                block.distance(x, y),
             ];
+            let straight = (tracked[at].0 - x).hypot(tracked[at].1 - y);
             self.rows[at].position.add(errors);
-            self.kinds.entry(kind.to_string()).or_default().add(errors);
+            self.rows[at].tracked.add(straight);
+            let (three, mean) = self.kinds.entry(kind.to_string()).or_default();
+            three.add(errors);
+            mean.add(straight);
         }
         self.objects += 1;
     }
@@ -230,14 +250,18 @@ impl ContinuationMeasure {
             psnr: row.psnr.compared(),
             ssim: row.ssim.compared(),
             position: row.position.compared(),
+            position_tracked: (row.tracked.count > 0.0).then(|| row.tracked.value()),
             present: row.present.value(),
             drift: row.drift.value(),
             milliseconds: row.milliseconds.value(),
         });
-        let kinds = self
-            .kinds
-            .iter()
-            .filter_map(|(kind, three)| three.compared().map(|compared| (kind.clone(), compared)));
+        let kinds = self.kinds.iter().filter_map(|(kind, (three, mean))| {
+            let row = KindRow {
+                position: three.compared()?,
+                tracked: mean.value(),
+            };
+            Some((kind.clone(), row))
+        });
         ContinuationReport {
             clips: self.clips,
             objects: self.objects,
