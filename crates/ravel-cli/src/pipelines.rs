@@ -45,6 +45,15 @@ const EMBEDDED: &[(&str, Files)] = &[
     ("emoji-ar", embedded_pictures!("emoji-ar")),
     ("emoji-var", embedded_pictures!("emoji-var")),
     (
+        "sprites",
+        embedded!(
+            "sprites",
+            "pipeline.toml",
+            "generator.safetensors",
+            "tokenizer.safetensors"
+        ),
+    ),
+    (
         "novels",
         embedded!(
             "novels",
