@@ -1,8 +1,10 @@
-//! The outside world of signals: pictures in and out, with limits on what is believed and metadata beside the pixels.
+//! The outside world of signals: pictures and sound in and out, with limits on what is believed and metadata beside the pixels.
 
 mod picture;
 mod read;
 mod sheet;
+mod sound;
+mod wav;
 mod write;
 
 use std::path::PathBuf;
@@ -10,6 +12,8 @@ use std::path::PathBuf;
 pub use picture::{Picture, images_from_pictures, pictures_from_images};
 pub use read::{MAX_SIDE, decode_image, read_image, read_png_text};
 pub use sheet::{contact_sheet, grid};
+pub use sound::{SAMPLE_RATES, Sound};
+pub use wav::{decode_wav, encode_wav, read_wav, wav_text};
 pub use write::{encode_png, write_new};
 
 /// What is wrong with a picture file, or with writing one.
@@ -40,6 +44,14 @@ pub enum MediaError {
         width: u32,
         /// Its height.
         height: u32,
+    },
+    /// The bytes are no sound that is known here, or broken.
+    #[error("{path}: not a sound that can be read (WAV): {reason}")]
+    Sound {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
     },
     /// The output is there already.
     #[error("{path} exists already; name another file or allow it with --force")]
