@@ -1,19 +1,20 @@
-//! The outside world of signals: pictures and sound in and out, with limits on what is believed and metadata beside the pixels.
+//! The outside world of signals: pictures and clips in and out, with limits on what is believed and metadata beside the pixels.
 
+mod clip;
 mod picture;
 mod read;
 mod sheet;
-mod sound;
-mod wav;
 mod write;
 
 use std::path::PathBuf;
 
+pub use clip::{
+    ClipFormat, ClipInfo, ClipPlan, ClipReader, ClipTarget, ClipWriter, FrameRate, MAX_CLIP_SIDE,
+    MAX_FRAMES, clip_formats, read_clip_text,
+};
 pub use picture::{Picture, images_from_pictures, pictures_from_images};
 pub use read::{MAX_SIDE, decode_image, read_image, read_png_text};
 pub use sheet::{contact_sheet, grid};
-pub use sound::{SAMPLE_RATES, Sound};
-pub use wav::{decode_wav, encode_wav, read_wav, wav_text};
 pub use write::{encode_png, write_new};
 
 /// What is wrong with a picture file, or with writing one.
@@ -45,12 +46,46 @@ pub enum MediaError {
         /// Its height.
         height: u32,
     },
-    /// The bytes are no sound that is known here, or broken.
-    #[error("{path}: not a sound that can be read (WAV): {reason}")]
-    Sound {
+    /// A file that is no clip, or a broken one.
+    #[error("{path}: not a clip that can be read: {reason}")]
+    Clip {
         /// The file.
         path: PathBuf,
         /// What is wrong.
+        reason: String,
+    },
+    /// A clip without frames.
+    #[error("{path}: there is no frame in it")]
+    NoFrames {
+        /// The file or folder.
+        path: PathBuf,
+    },
+    /// Frames without pixels or with too many.
+    #[error(
+        "{path}: the frames are {width} x {height} pixels, 1 to {MAX_CLIP_SIDE} a side are taken"
+    )]
+    FrameSize {
+        /// The file.
+        path: PathBuf,
+        /// Their width.
+        width: usize,
+        /// Their height.
+        height: usize,
+    },
+    /// A video file where the program was built without FFmpeg's libraries.
+    #[error(
+        "{path}: this program was built without video files; it takes folders of pictures, GIF, APNG and WebP"
+    )]
+    NeedsVideo {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A clip that cannot be encoded.
+    #[error("{path}: the clip cannot be encoded: {reason}")]
+    Encode {
+        /// The file.
+        path: PathBuf,
+        /// What the encoder says.
         reason: String,
     },
     /// The output is there already.

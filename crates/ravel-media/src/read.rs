@@ -87,7 +87,7 @@ pub fn decode_image(bytes: &[u8], path: &Path) -> Result<Picture, MediaError> {
     Ok(on_white(&reader.decode().map_err(wrong)?))
 }
 
-fn on_white(image: &DynamicImage) -> Picture {
+pub(crate) fn on_white(image: &DynamicImage) -> Picture {
     let image = image.to_rgba8();
     let rgb = image
         .pixels()
