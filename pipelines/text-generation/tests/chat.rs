@@ -45,7 +45,7 @@ fn blocks_are_trimmed_and_tokens_known() {
         "Why?|Then?",
     );
     check("{% if add_generation_prompt %}go{% endif %}", "go");
-    check("{{ tools is defined }} {{ x }}", "false ");
+    check("{{ tools is defined }} {{ x }}", "False ");
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn pythons_methods_work() {
     check("{{ messages[1].content.strip().rstrip('?') }}", "Why");
     check(
         "{{ 'ab'.startswith('a') }} {{ 'ab'.endswith(('x', 'b')) }}",
-        "true true",
+        "True True",
     );
     check(
         "{{ 'a b'.title() }} {{ 'x'.upper() }} {{ 'aXbX'.replace('X', '-') }}",
@@ -73,7 +73,7 @@ fn pythons_methods_work() {
     );
     check(
         "{% for k, v in messages[0].items() %}{{ k }}={{ v }};{% endfor %}",
-        "content=Be brief.;role=system;",
+        "role=system;content=Be brief.;",
     );
     check("{{ messages[::-1][0].content }}", "Then?");
 }
