@@ -1,9 +1,11 @@
-//! The outside world of signals: pictures and clips in and out, with limits on what is believed and metadata beside the pixels.
+//! The outside world of signals: pictures, clips and sound in and out, with limits on what is believed and metadata beside the pixels.
 
 mod clip;
 mod picture;
 mod read;
 mod sheet;
+mod sound;
+mod wav;
 mod write;
 
 use std::path::PathBuf;
@@ -15,6 +17,8 @@ pub use clip::{
 pub use picture::{Picture, images_from_pictures, pictures_from_images};
 pub use read::{MAX_SIDE, decode_image, read_image, read_png_text};
 pub use sheet::{contact_sheet, grid};
+pub use sound::{SAMPLE_RATES, Sound};
+pub use wav::{decode_wav, encode_wav, read_wav, wav_text};
 pub use write::{encode_png, write_new};
 
 /// What is wrong with a picture file, or with writing one.
@@ -45,6 +49,14 @@ pub enum MediaError {
         width: u32,
         /// Its height.
         height: u32,
+    },
+    /// The bytes are no sound that is known here, or broken.
+    #[error("{path}: not a sound that can be read (WAV): {reason}")]
+    Sound {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
     },
     /// A file that is no clip, or a broken one.
     #[error("{path}: not a clip that can be read: {reason}")]
