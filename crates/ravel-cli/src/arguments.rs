@@ -11,7 +11,6 @@ use crate::failure::Failure;
 
 const EXAMPLES: &str = "Examples:
   ravel image \"a red heart\"                      a picture from words, with the model in this program
-  ravel image \"flag: Japan\" --pipeline emoji-var --preview scales/
   ravel text \"Once upon a time\"                 text that goes on
   ravel train assets/recipes/emoji-ar.toml --out runs/mine";
 

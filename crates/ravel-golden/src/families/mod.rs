@@ -53,11 +53,11 @@ pub const FAMILIES: &[Family] = &[
     family("chameleon_vq", chameleon_vq::run),
     family("cosmos_dv", cosmos_dv::run),
     family("csm", csm::run),
+    family("dac", dac::run),
     family(
         "decode_gumbel_counterfactual",
         decode_gumbel_counterfactual::run,
     ),
-    family("dac", dac::run),
     family("decode_logits_processors", decode_logits_processors::run),
     family("decode_watermark_exp", decode_watermark_exp::run),
     family("dia", dia::run),
