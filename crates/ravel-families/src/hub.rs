@@ -5,12 +5,13 @@ use serde::Deserialize;
 
 use crate::FamilyError;
 
-/// The keys about rotary positions, which all families share.
+/// The keys about rotary positions, which all families share. Newer files keep them in a table `rope_parameters`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(crate) struct Rope {
     rope_theta: Option<f64>,
     rope_scaling: Option<Scaling>,
+    rope_parameters: Option<Scaling>,
     partial_rotary_factor: Option<f64>,
 }
 
@@ -20,6 +21,7 @@ struct Scaling {
     rope_type: Option<String>,
     #[serde(rename = "type")]
     kind: Option<String>,
+    rope_theta: Option<f64>,
     factor: Option<f64>,
     low_freq_factor: Option<f64>,
     high_freq_factor: Option<f64>,
@@ -36,10 +38,14 @@ impl Rope {
         if let Some(share) = self.partial_rotary_factor.filter(|share| *share != 1.0) {
             return Err(unknown(family, "partial_rotary_factor", share, "1"));
         }
-        let scaling = self.rope_scaling.as_ref();
+        let scaling = self.rope_scaling.as_ref().or(self.rope_parameters.as_ref());
+        let given = scaling.and_then(|scaling| scaling.rope_theta);
         Ok(RotaryConfig {
-            base: self.rope_theta.unwrap_or(base),
-            scaling: scaling.map(|s| s.stretch(family)).transpose()?.flatten(),
+            base: self.rope_theta.or(given).unwrap_or(base),
+            scaling: match scaling {
+                Some(scaling) => scaling.stretch(family)?,
+                None => None,
+            },
             ..RotaryConfig::default()
         })
     }
@@ -51,12 +57,16 @@ impl Scaling {
         let needed = |name: &str, value: Option<f64>| {
             value.filter(|value| *value > 0.0).ok_or_else(|| {
                 let found = value.map_or("absent".into(), |value| value.to_string());
-                let field = format!("rope_scaling.{name}");
-                unknown(family, &field, found, "a positive number")
+                unknown(
+                    family,
+                    &format!("rope_scaling.{name}"),
+                    found,
+                    "a positive number",
+                )
             })
         };
         match kind.unwrap_or("default") {
-            // Within the positions that it was made for the dynamic kind stretches nothing.
+            // Within the positions that it was made for, which are all that is offered, the dynamic kind stretches nothing.
             "default" | "dynamic" => Ok(None),
             "linear" => Ok(Some(Llama3Scaling {
                 factor: needed("factor", self.factor)?,
@@ -119,5 +129,38 @@ pub(crate) fn unknown(
             found: found.to_string(),
             expected: expected.into(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rotary(json: &str) -> RotaryConfig {
+        let rope: Rope = serde_json::from_str(json).unwrap();
+        rope.rotary("llama", 10_000.0).unwrap()
+    }
+
+    #[test]
+    fn old_and_new_ways_of_writing_are_read() {
+        assert_eq!(rotary("{}").base, 10_000.0);
+        assert_eq!(rotary(r#"{"rope_theta": 5}"#).base, 5.0);
+        let new = rotary(r#"{"rope_parameters": {"rope_type": "default", "rope_theta": 7.0}}"#);
+        assert_eq!((new.base, new.scaling), (7.0, None));
+        let old = rotary(r#"{"rope_scaling": {"type": "linear", "factor": 2.0}}"#);
+        assert_eq!(old.scaling.unwrap().factor, 2.0);
+        assert_eq!(rotary(r#"{"rope_scaling": null}"#).scaling, None);
+    }
+
+    #[test]
+    fn a_stretch_without_its_numbers_is_refused() {
+        for json in [
+            r#"{"rope_scaling": {"type": "linear"}}"#,
+            r#"{"rope_scaling": {"rope_type": "llama3", "factor": 0}}"#,
+            r#"{"partial_rotary_factor": 0.5}"#,
+        ] {
+            let rope: Rope = serde_json::from_str(json).unwrap();
+            assert!(rope.rotary("llama", 1.0).is_err(), "{json}");
+        }
     }
 }

@@ -4,8 +4,8 @@
 use ravel_backbone::TransformerConfig;
 use serde::Deserialize;
 
-use super::rope::Rope;
 use super::{Ids, Keys, LanguageConfig, activation, head};
+use crate::hub::Rope;
 use crate::{FamilyError, read_config};
 
 const FAMILY: &str = "llama";

@@ -9,18 +9,16 @@ pub mod mistral;
 pub mod qwen2;
 pub mod qwen3;
 
-mod rope;
-
 use std::collections::BTreeMap;
 
 use burn::tensor::Device;
 use ravel_backbone::{Transformer, TransformerConfig};
 use ravel_core::Layout;
 use ravel_heads::{NextToken, NextTokenConfig, StartKind};
-use ravel_nn::Activation;
 use ravel_weights::{Checkpoint, KeyTable, load};
 use serde::Deserialize;
 
+use crate::hub::{activation, unknown};
 use crate::{FamilyError, read_config};
 
 /// What a configuration comes to: parts that are built elsewhere, and how its weights are called.
@@ -177,35 +175,6 @@ impl Ids {
             Self::One(id) => vec![*id],
             Self::Several(ids) => ids.clone(),
         }
-    }
-}
-
-/// The curve by the name that configurations give it.
-fn activation(family: &'static str, field: &str, name: &str) -> Result<Activation, FamilyError> {
-    match name {
-        "gelu" | "gelu_python" => Ok(Activation::Gelu),
-        "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Ok(Activation::GeluTanh),
-        "silu" | "swish" => Ok(Activation::Silu),
-        "relu" => Ok(Activation::Relu),
-        "relu2" => Ok(Activation::ReluSquared),
-        other => Err(unknown(
-            family,
-            field,
-            other,
-            "gelu, gelu_new, gelu_pytorch_tanh, silu, relu or relu2",
-        )),
-    }
-}
-
-/// What is not implemented, by field.
-fn unknown(family: &'static str, field: &str, found: impl ToString, expected: &str) -> FamilyError {
-    FamilyError::Part {
-        family,
-        source: ravel_core::Error::Config {
-            field: field.into(),
-            found: found.to_string(),
-            expected: expected.into(),
-        },
     }
 }
 
