@@ -1,5 +1,5 @@
 //! LLaMA (Touvron et al. 2023; LLaMA 3: Grattafiori et al. 2024): rotary positions, RMSNorm in front, gated feed-forward, grouped
-//! queries. [`Config`] is what its kin build on.
+//! queries. `Config` is what its kin build on.
 
 use ravel_backbone::TransformerConfig;
 use serde::Deserialize;
