@@ -16,7 +16,7 @@ pub fn grid(pictures: &[Picture], columns: usize, gap: usize) -> Picture {
     sheet(pictures, &captions, columns, gap, 0)
 }
 
-/// As [`grid`], with a caption under each picture in up to `lines` lines; letters beyond ASCII become `?`.
+/// As [`grid`], with a caption under each picture in up to `lines` lines; letters beyond ASCII become `?`, but for ’.
 ///
 /// # Panics
 /// As [`grid`], or if there are more pictures than captions.
@@ -82,12 +82,12 @@ fn wrapped(text: &str, letters: usize, lines: usize) -> Vec<String> {
 
 fn write(picture: &mut Picture, text: &str, left: usize, top: usize) {
     for (at, letter) in text.chars().enumerate() {
-        let glyph = if letter.is_ascii() {
-            letter as usize
-        } else {
-            b'?' as usize
+        let glyph = match letter {
+            '’' => '\'',
+            letter if letter.is_ascii() => letter,
+            _ => '?',
         };
-        for (row, bits) in BASIC_LEGACY[glyph].iter().enumerate() {
+        for (row, bits) in BASIC_LEGACY[glyph as usize].iter().enumerate() {
             for column in (0..LETTER).filter(|column| bits >> column & 1 == 1) {
                 let (x, y) = (left + at * LETTER + column, top + row);
                 if x < picture.width && y < picture.height {
