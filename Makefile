@@ -2,24 +2,27 @@
 
 CARGO ?= cargo
 RAVEL := target/release/ravel
+# Video files in `make demo` and `make test`, through FFmpeg's libraries.
+VIDEO := --features ravel-cli/video
 
-.PHONY: demo test data data-text data-video bench setup setup-data setup-data-text
+.PHONY: demo test data data-text data-video bench setup setup-video setup-data setup-data-text
 
 ## Builds Ravel and makes pictures with the embedded defaults, in ./demo.
-demo: setup
-	$(CARGO) build --release --package ravel-cli
+demo: setup-video
+	$(CARGO) build --release --package ravel-cli $(VIDEO)
 	mkdir -p demo
 	$(RAVEL) image "a red heart" -o demo/red-heart.png --force
 	$(RAVEL) image "smiling cat face" "flag: Japan" "woman firefighter: dark skin tone" --pipeline emoji-var --grid -o demo/three.png --preview demo/scales --force
 	@echo "pictures are in ./demo"
 
 ## Everything that CI checks: format, lints, documentation, arrows, tests.
-test: setup
+test: setup-video
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --workspace --no-deps
+	$(CARGO) clippy --release --workspace --all-targets $(VIDEO) -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --workspace --no-deps $(VIDEO)
 	$(CARGO) xtask check
-	$(CARGO) test --release --workspace
+	$(CARGO) test --release --workspace $(VIDEO)
+	$(CARGO) check --release --package ravel-cli --all-targets
 
 ## Builds the default training data in ./data/emoji.
 data: setup-data
@@ -42,6 +45,11 @@ bench:
 setup:
 	@command -v $(CARGO) >/dev/null || { echo "Rust is needed: https://rustup.rs"; exit 2; }
 	@command -v cc >/dev/null || { sudo=$$(command -v sudo || true); $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends gcc libc6-dev; }
+
+LIBAV := libavcodec libavformat libavutil libswscale libswresample
+
+setup-video: setup
+	@{ command -v clang && command -v ffmpeg && pkg-config --exists $(LIBAV); } >/dev/null 2>&1 || { command -v apt-get >/dev/null || { echo "FFmpeg 5.1 or newer with its development files, clang and pkg-config are needed"; exit 2; }; sudo=$$(command -v sudo || true); $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends ffmpeg clang pkg-config libavcodec-dev libavformat-dev libavutil-dev libswscale-dev libswresample-dev; }
 
 setup-data: setup
 	@test -e /usr/share/fonts/truetype/noto/NotoColorEmoji.ttf -a -e /usr/share/unicode/emoji/emoji-test.txt || { sudo=$$(command -v sudo || true); $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends fonts-noto-color-emoji unicode-data; }

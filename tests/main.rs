@@ -8,3 +8,4 @@ mod models;
 mod picture;
 mod text;
 mod training;
+mod video;

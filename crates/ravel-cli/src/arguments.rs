@@ -6,12 +6,14 @@ use std::str::FromStr;
 use burn::tensor::Device;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use ravel_media::FrameRate;
 
 use crate::failure::Failure;
 
 const EXAMPLES: &str = "Examples:
   ravel image \"a red heart\"                      a picture from words, with the model in this program
   ravel text \"Once upon a time\"                 text that goes on
+  ravel video bounce.mp4 -o next.mp4              the frames that come next
   ravel train assets/recipes/emoji-ar.toml --out runs/mine";
 
 /// Multimodal autoregressive generation: pictures as tokens, one shared transformer.
@@ -31,7 +33,14 @@ pub enum Command {
   ravel image --prompts prompts.txt -o pictures/
   ravel image \"flag: Japan\" --pipeline emoji-var --preview scales/")]
     Image(ImageOptions),
-    /// Make a picture again from what its file says.
+    /// Continue a clip: frames in, the frames that come next out.
+    #[command(after_help = "Examples:
+  ravel video bounce.mp4 -o next.mp4 --frames 24
+  ravel video frames/ -o next.gif --fps 12 --context 5
+  ravel video bounce.gif -o out/ --with-context --report=drift.jsonl
+  ravel video bounce.mp4 -o - | ffplay -")]
+    Video(VideoOptions),
+    /// Make a picture or a clip again from what its file says.
     Replay(ReplayOptions),
     /// Continue a text, or answer what is asked.
     #[command(after_help = "Examples:
@@ -200,10 +209,65 @@ pub struct TextOptions {
 }
 
 #[derive(Args)]
+pub struct VideoOptions {
+    /// A folder of frames, an animated GIF, APNG or WebP, or (feature `video`) mp4, mov, mkv, webm, avi.
+    pub input: PathBuf,
+    /// Where to write: .mp4, .mov, .mkv, .webm, .gif, .png, .webp, a folder, or `-` for mp4 on standard output.
+    #[arg(short, long, value_name = "FILE|FOLDER|-")]
+    pub output: Option<PathBuf>,
+    /// New frames.
+    #[arg(long, default_value_t = 12, value_name = "N")]
+    pub frames: usize,
+    /// Use the last K given frames; without it all that are in view.
+    #[arg(long, value_name = "K")]
+    pub context: Option<usize>,
+    /// Frames a second, to which the input is resampled by its time stamps; the input's own rate without it.
+    #[arg(long, value_name = "F")]
+    pub fps: Option<FrameRate>,
+    /// The source of all randomness.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// A pipeline's name (`ravel pipelines list`) or its definition file.
+    #[arg(long, default_value = "sprites", value_name = "NAME|FILE")]
+    pub pipeline: String,
+    /// What the clip is about, for pipelines that listen to words.
+    #[arg(long)]
+    pub prompt: Option<String>,
+    /// Take in all given frames one after another, not only the last that are in view.
+    #[arg(long)]
+    pub extend_all: bool,
+    /// Put the given frames that were used before the new ones.
+    #[arg(long)]
+    pub with_context: bool,
+    /// Write every new frame into this folder as it comes.
+    #[arg(long, value_name = "FOLDER")]
+    pub preview: Option<PathBuf>,
+    /// Report how far each new frame is from the given ones, as JSON lines; `--report=FILE` into a file.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "-")]
+    pub report: Option<PathBuf>,
+    #[command(flatten)]
+    pub sampler: SamplerOptions,
+    /// Replace files that are there.
+    #[arg(long)]
+    pub force: bool,
+    /// Print a JSON object.
+    #[arg(long)]
+    pub json: bool,
+    /// Print nothing but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
+    #[command(flatten)]
+    pub device: DeviceOptions,
+}
+
+#[derive(Args)]
 pub struct ReplayOptions {
-    /// A PNG that `ravel image` made.
+    /// What `ravel image` or `ravel video` made.
     pub file: PathBuf,
-    /// Where to write the picture; without it, it is made and compared with the file.
+    /// The clip that a video continues, where it is no more under the name that the file remembers.
+    #[arg(long, value_name = "CLIP")]
+    pub input: Option<PathBuf>,
+    /// Where to write; without it, what is made is compared with the file.
     #[arg(short, long, value_name = "FILE|-")]
     pub output: Option<PathBuf>,
     /// Replace a file that is there.

@@ -14,6 +14,7 @@ pub fn run(options: &DoctorOptions) -> Result<(), Failure> {
     let features: Vec<&str> = [
         ("embedded", cfg!(feature = "embedded")),
         ("gpu", cfg!(feature = "gpu")),
+        ("video", cfg!(feature = "video")),
     ]
     .iter()
     .filter(|(_, on)| *on)
@@ -32,6 +33,7 @@ pub fn run(options: &DoctorOptions) -> Result<(), Failure> {
             "memory-bytes": memory,
             "instructions": instructions,
             "codecs": codecs,
+            "clips": ravel_media::clip_formats(),
             "devices": { "cpu": cpu, "wgpu": gpu },
             "pipelines": names,
         })
@@ -54,6 +56,7 @@ pub fn run(options: &DoctorOptions) -> Result<(), Failure> {
     });
     say(&format!("processor  {}", list(&instructions)));
     say(&format!("pictures   {}", list(&codecs)));
+    say(&format!("clips      {}", list(ravel_media::clip_formats())));
     say(&format!(
         "cpu        {}",
         if cpu {

@@ -15,6 +15,8 @@ pub enum Failure {
     },
     /// Something failed while running.
     Runtime(String),
+    /// Nobody reads standard output any more; a quiet end.
+    ClosedPipe,
     /// The user stopped the run.
     Interrupted,
 }
@@ -55,6 +57,7 @@ impl Failure {
                 eprintln!("error: {line}");
                 ExitCode::from(1)
             }
+            Self::ClosedPipe => ExitCode::SUCCESS,
             Self::Interrupted => {
                 eprintln!("interrupted");
                 ExitCode::from(130)
@@ -73,7 +76,33 @@ fn one_line(error: impl Display) -> String {
 
 impl From<ravel_media::MediaError> for Failure {
     fn from(error: ravel_media::MediaError) -> Self {
-        Self::input(error)
+        use ravel_media::MediaError;
+        use std::io::ErrorKind;
+        match &error {
+            MediaError::File { source, .. } => match source.kind() {
+                ErrorKind::BrokenPipe => Self::ClosedPipe,
+                ErrorKind::StorageFull | ErrorKind::FileTooLarge | ErrorKind::QuotaExceeded => {
+                    Self::input_with(error, "make room, or name another place with -o")
+                }
+                _ => Self::input(error),
+            },
+            MediaError::NeedsVideo { .. } => Self::input_with(
+                error,
+                "build it with `--features video` (FFmpeg's libraries are needed), or use GIF, PNG, WebP or a folder of frames",
+            ),
+            MediaError::Clip { .. } => Self::input_with(
+                error,
+                "`ravel doctor` lists the formats of clips; only local files are read",
+            ),
+            MediaError::NoFrames { .. } => Self::input_with(
+                error,
+                "give a clip or a folder of numbered PNG or JPEG files",
+            ),
+            MediaError::FrameSize { .. } => {
+                Self::input_with(error, "make it smaller first, for example with ffmpeg")
+            }
+            _ => Self::input(error),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod arguments;
 mod doctor;
+mod drift;
 mod evaluate;
 mod evaluate_video;
 mod failure;
@@ -14,6 +15,7 @@ mod progress;
 mod text;
 mod tokenizer;
 mod train;
+mod video;
 
 use std::process::ExitCode;
 
@@ -45,7 +47,11 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
             Ok(())
         }
         Some(Command::Image(options)) => image::run(&options),
-        Some(Command::Replay(options)) => image::replay(&options),
+        Some(Command::Video(options)) => video::run(&options),
+        Some(Command::Replay(options)) => match video::said(&options.file) {
+            Some(said) => video::replay(&options, said),
+            None => image::replay(&options),
+        },
         Some(Command::Text(options)) => text::run(&options),
         Some(Command::Tokenizer(command)) => tokenizer::run(&command),
         Some(Command::Train(options)) => train::run(&options),

@@ -143,20 +143,20 @@ pub fn text_to_image_on(name: &str, device: DeviceName) -> Result<TextToImage, F
 
 /// A video-continuation pipeline, built.
 pub fn video_continuation(options: &PipelineOptions) -> Result<VideoContinuation, Failure> {
-    let (definition, source) = open(&options.pipeline)?;
+    video_continuation_on(&options.pipeline, options.device.device)
+}
+
+/// As [`video_continuation()`], by name and device.
+pub fn video_continuation_on(name: &str, device: DeviceName) -> Result<VideoContinuation, Failure> {
+    let (definition, source) = open(name)?;
     if definition.task != Task::VideoContinuation {
         return Err(Failure::input(format!(
-            "`{}` is a pipeline for {}, video-continuation is needed",
-            options.pipeline,
+            "`{name}` is a pipeline for {}, video-continuation is needed",
             definition.task.name()
         )));
     }
-    let device = options.device.device.open()?;
-    Ok(VideoContinuation::new(build_video(
-        &definition,
-        &source,
-        &device,
-    )?))
+    let parts = build_video(&definition, &source, &device.open()?)?;
+    Ok(VideoContinuation::new(parts))
 }
 
 /// Runs `ravel pipelines`.

@@ -1,14 +1,18 @@
 //! What people see: bars on a terminal, lines elsewhere, nothing when asked to be quiet.
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Writes to standard output; a closed pipe is a quiet end.
+/// Writes to standard output; a closed pipe is a quiet end, any other fault ends the program.
 pub fn write(bytes: &[u8]) {
     let mut out = std::io::stdout().lock();
-    if out.write_all(bytes).and_then(|()| out.flush()).is_err() {
-        std::process::exit(0);
+    if let Err(error) = out.write_all(bytes).and_then(|()| out.flush()) {
+        if error.kind() == ErrorKind::BrokenPipe {
+            std::process::exit(0);
+        }
+        eprintln!("error: standard output: {error}");
+        std::process::exit(2);
     }
 }
 
