@@ -11,12 +11,11 @@ use ravel_media::FrameRate;
 use crate::failure::Failure;
 
 const EXAMPLES: &str = "Examples:
-  ravel image \"a red heart\"                      a picture from words, with the model in this program
+  ravel image \"a red heart\" -o heart.png         a picture from words
   ravel text \"Once upon a time\"                 text that goes on
-  ravel video bounce.mp4 -o next.mp4              the frames that come next
-  ravel train assets/recipes/emoji-ar.toml --out runs/mine";
+  ravel video bounce.gif -o next.gif              the frames that come next";
 
-/// Multimodal autoregressive generation: pictures as tokens, one shared transformer.
+/// Multimodal autoregressive generation: pictures, clips and text as tokens, one shared transformer.
 #[derive(Parser)]
 #[command(name = "ravel", version, after_help = EXAMPLES, disable_help_subcommand = true)]
 pub struct Arguments {
