@@ -49,11 +49,11 @@ fn published(rows: usize) -> tempfile::TempDir {
         "generation_config.json",
         br#"{"do_sample": true, "top_p": 0.9}"#,
     );
-    weights(&folder.path().join("model.safetensors"), rows);
+    weights(&folder.path().join("model.safetensors"), rows, 0);
     folder
 }
 
-fn weights(path: &Path, rows: usize) {
+fn weights(path: &Path, rows: usize, first: u32) {
     let layer = |name: &str| format!("model.layers.0.{name}.weight");
     let shapes: Vec<(String, Vec<usize>)> = vec![
         ("model.embed_tokens.weight".into(), vec![rows, WIDTH]),
@@ -70,7 +70,9 @@ fn weights(path: &Path, rows: usize) {
     ];
     let tensors = shapes.into_iter().enumerate().map(|(salt, (name, shape))| {
         let count: usize = shape.iter().product();
-        let values = (0..count as u32).map(|at| noise(at, salt as u32)).collect();
+        let values = (0..count as u32)
+            .map(|at| noise(at, first + salt as u32))
+            .collect();
         (name, TensorData::new::<f32, _>(values, shape))
     });
     save(path, tensors, &BTreeMap::new(), Dtype::Keep).unwrap();
@@ -177,6 +179,70 @@ fn log_probabilities_are_the_models_own() {
         let numbers: Vec<f64> = top.iter().map(|t| t["logprob"].as_f64().unwrap()).collect();
         assert!(numbers.is_sorted_by(|a, b| a >= b) && numbers[0] <= 0.0);
     }
+}
+
+#[test]
+fn beams_contrast_and_drafts() {
+    let folder = published(600);
+    let go = |arguments: &[&str]| {
+        let all: Vec<&str> = ["The river"].iter().chain(arguments).copied().collect();
+        text(folder.path(), &all)
+    };
+    let greedy = go(&["--temperature", "0"]);
+    assert_eq!(greedy.code, 0, "{}", greedy.err);
+    assert!(go(&["--beams", "1"]).out == greedy.out);
+    assert!(go(&["--contrastive", "1,0.6"]).out == greedy.out);
+    let beams = object(&go(&["--beams", "4", "--length-penalty", "0.5", "--json"]));
+    assert_eq!(beams["decoding"]["kind"], "beam-search");
+    assert_eq!(beams["decoding"]["length-penalty"], 0.5);
+    assert!(beams["tokens"].as_u64().unwrap() <= 20);
+    let streamed = go(&["--beams", "4", "--length-penalty", "0.5"]);
+    let whole = beams["text"].as_str().unwrap();
+    assert_eq!(streamed.text(), format!("{whole}\n"));
+    let contrast = go(&["--contrastive", "6,0.8"]);
+    assert!(contrast.code == 0 && contrast.out != greedy.out);
+
+    let draft = published(600);
+    weights(&draft.path().join("model.safetensors"), 600, 50);
+    let name = draft.path().to_str().unwrap();
+    let drafted = go(&["--draft", name, "--temperature", "0"]);
+    assert!(drafted.out == greedy.out, "{}", drafted.err);
+    let itself = object(&go(&["--draft", ".", "--draft-tokens", "3", "--json"]));
+    // Five rounds of three drafted tokens and one more.
+    assert_eq!(
+        (&itself["drafted"], &itself["accepted"]),
+        (&json!(15), &json!(15))
+    );
+    let drawn = go(&["--draft", name, "--seed", "3"]);
+    assert!(drawn.code == 0 && drawn.out == go(&["--draft", name, "--seed", "3"]).out);
+
+    check_refused(&go(&["--beams", "0"]), "beams is 0");
+    check_refused(&go(&["--contrastive", "0,0.5"]), "candidates is 0");
+    check_refused(&go(&["--contrastive", "5,2"]), "alpha is 2");
+    check_refused(&go(&["--beams", "2", "--logprobs", "1"]), "one by one");
+    check_refused(
+        &go(&["--draft", name, "--draft-tokens", "0"]),
+        "draft tokens is 0",
+    );
+    for wrong in [
+        ["--contrastive", "5", "--seed", "1"],
+        ["--beams", "2", "--temperature", "0.5"],
+        ["--beams", "2", "--draft", name],
+    ] {
+        assert_eq!(go(&wrong).code, 2);
+    }
+    let other = published(700);
+    check_refused(
+        &go(&["--draft", other.path().to_str().unwrap()]),
+        "it has 700 ids, 600 are expected",
+    );
+    let vocabulary = std::fs::read_to_string(draft.path().join("tokenizer.json")).unwrap();
+    std::fs::write(
+        draft.path().join("tokenizer.json"),
+        vocabulary.replacen("\"the\"", "\"teh\"", 1),
+    )
+    .unwrap();
+    check_refused(&go(&["--draft", name]), "cannot draft for");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use burn::tensor::Device;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use ravel_decode::method::AHEAD;
 use ravel_media::FrameRate;
 
 use crate::failure::Failure;
@@ -46,7 +47,10 @@ pub enum Command {
   ravel text \"Once upon a time\"
   ravel text --file chapter.txt --max-tokens 400 --seed 7
   ravel text \"Why is the sky blue?\" --chat --pipeline models/Qwen3-0.6B --stop \"Question:\"
-  ravel text \"It is a truth\" --logprobs 5")]
+  ravel text \"It is a truth\" --logprobs 5
+  ravel text \"It is a truth\" --beams 4
+  ravel text \"It is a truth\" --contrastive 5,0.6
+  ravel text \"Hello\" --pipeline models/Qwen3-4B --draft models/Qwen3-0.6B")]
     Text(TextOptions),
     /// Look into an image tokenizer: pictures to codes and back.
     #[command(subcommand)]
@@ -205,6 +209,57 @@ pub struct TextOptions {
     /// Above 1 makes tokens that occurred less likely.
     #[arg(long, allow_negative_numbers = true)]
     pub repetition_penalty: Option<f64>,
+    #[command(flatten)]
+    pub method: MethodOptions,
+}
+
+/// How tokens follow one another; the pipeline's own method where none is named.
+#[derive(Args)]
+pub struct MethodOptions {
+    /// Follow the N likeliest texts at once and keep the best: nothing is drawn.
+    #[arg(long, value_name = "N", conflicts_with_all = DRAWING)]
+    pub beams: Option<usize>,
+    /// With --beams: above 0 favours long texts, below 0 short ones.
+    #[arg(
+        long,
+        value_name = "P",
+        requires = "beams",
+        allow_negative_numbers = true
+    )]
+    pub length_penalty: Option<f64>,
+    /// Of the K likeliest tokens take one that is unlike what came before, ALPHA (0 to 1) of the weight on that: nothing is drawn.
+    #[arg(long, value_name = "K,ALPHA", conflicts_with = "beams", conflicts_with_all = DRAWING)]
+    pub contrastive: Option<Contrastive>,
+    /// Let a smaller pipeline with the same vocabulary draft tokens, which this one judges: the same distribution, sooner.
+    #[arg(long, value_name = "NAME|FILE|FOLDER", conflicts_with_all = ["beams", "contrastive"])]
+    pub draft: Option<String>,
+    /// With --draft: tokens that are drafted at a time.
+    #[arg(long, value_name = "N", requires = "draft", default_value_t = AHEAD)]
+    pub draft_tokens: usize,
+}
+
+/// Settings that only matter where tokens are drawn.
+const DRAWING: [&str; 5] = ["temperature", "top_k", "top_p", "min_p", "typical"];
+
+/// `K,ALPHA`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Contrastive {
+    /// Tokens that are compared.
+    pub candidates: usize,
+    /// Weight of unlikeness.
+    pub alpha: f64,
+}
+
+impl FromStr for Contrastive {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split_once(',');
+        let parts =
+            parts.and_then(|(k, alpha)| Some((k.trim().parse().ok()?, alpha.trim().parse().ok()?)));
+        let (candidates, alpha) = parts.ok_or("two numbers are expected, for example 5,0.6")?;
+        Ok(Self { candidates, alpha })
+    }
 }
 
 #[derive(Args)]

@@ -4,13 +4,14 @@ use std::io::Read;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use ravel_decode::SamplerConfig;
+use ravel_decode::method::Tally;
+use ravel_decode::{BeamConfig, ContrastiveSearch, DecodingConfig, SamplerConfig};
 use serde_json::{Value, json};
 use text_generation::{
     ChatError, ChatTemplates, Date, Message, Output, Prompt, Request, Role, TextGeneration, Token,
 };
 
-use crate::arguments::{DeviceName, EvalOptions, TextOptions};
+use crate::arguments::{Contrastive, DeviceName, EvalOptions, MethodOptions, TextOptions};
 use crate::failure::Failure;
 use crate::{interrupt, pipelines, progress};
 
@@ -28,7 +29,11 @@ pub fn run(options: &TextOptions) -> Result<(), Failure> {
     if given.is_empty() {
         return Err(text_generation::Error::Empty.into());
     }
-    let pipeline = open(&options.pipeline, options.device.device)?;
+    let mut pipeline = open(&options.pipeline, options.device.device)?;
+    if let Some(draft) = &options.method.draft {
+        let draft = pipelines::language(draft, options.device.device)?;
+        pipeline = pipeline.with_draft(draft, options.method.draft_tokens)?;
+    }
     let request = Request {
         prompt: prompt(options, &pipeline, given)?,
         max_tokens: options.max_tokens,
@@ -36,6 +41,7 @@ pub fn run(options: &TextOptions) -> Result<(), Failure> {
         logprobs: options.logprobs,
         seed: options.seed,
         sampler: sampler(&pipeline.parts().sampler, options)?,
+        decoding: decoding(&pipeline.parts().decoding, &options.method),
     };
     let as_json = options.json || options.logprobs.is_some();
     let output = pipeline.run(&request, &mut |piece| {
@@ -148,6 +154,22 @@ fn sampler(own: &SamplerConfig, given: &TextOptions) -> Result<SamplerConfig, Fa
     Ok(config)
 }
 
+/// The pipeline's method, or the one that was asked for.
+fn decoding(own: &DecodingConfig, given: &MethodOptions) -> DecodingConfig {
+    if let Some(beams) = given.beams {
+        let default = BeamConfig::default();
+        return DecodingConfig::BeamSearch(BeamConfig {
+            beams,
+            length_penalty: given.length_penalty.unwrap_or(default.length_penalty),
+            ..default
+        });
+    }
+    if let Some(Contrastive { candidates, alpha }) = given.contrastive {
+        return DecodingConfig::ContrastiveSearch(ContrastiveSearch { candidates, alpha });
+    }
+    own.clone()
+}
+
 fn object(output: &Output, request: &Request, pipeline: &str) -> Value {
     let stop = match &output.finish {
         text_generation::Finish::Stop(stop) => Some(stop),
@@ -161,7 +183,12 @@ fn object(output: &Output, request: &Request, pipeline: &str) -> Value {
         "pipeline": pipeline,
         "seed": request.seed,
         "sampler": request.sampler,
+        "decoding": request.decoding,
     });
+    if let Some(Tally { drafted, accepted }) = output.drafts {
+        object["drafted"] = json!(drafted);
+        object["accepted"] = json!(accepted);
+    }
     if let Some(stop) = stop {
         object["stop"] = json!(stop);
     }

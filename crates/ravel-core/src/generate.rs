@@ -27,6 +27,26 @@ impl Condition {
         self.prefix.as_ref().map_or(0, |prefix| prefix.dims()[1])
     }
 
+    /// Some rows, in any order and as often as they are named.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn select(self, rows: &[usize]) -> Self {
+        fn chosen<const D: usize>(all: Option<Tensor<D>>, rows: &[usize]) -> Option<Tensor<D>> {
+            all.map(|all| select_rows(all, rows))
+        }
+        let hidden = |all: Option<Tensor<2, Bool>>| {
+            all.map(|all| select_rows(all.float(), rows).greater_elem(0.5))
+        };
+        Self {
+            prefix: chosen(self.prefix, rows),
+            prefix_hidden: hidden(self.prefix_hidden),
+            cross: chosen(self.cross, rows),
+            cross_hidden: hidden(self.cross_hidden),
+            modulation: chosen(self.modulation, rows),
+        }
+    }
+
     /// Stacks two conditions row-wise: first all rows of `self`, then all of `other` (guidance).
     ///
     /// # Panics
@@ -61,6 +81,13 @@ impl Condition {
             modulation: join(self.modulation, other.modulation),
         }
     }
+}
+
+/// Rows of a batch by number.
+fn select_rows<const D: usize>(all: Tensor<D>, rows: &[usize]) -> Tensor<D> {
+    let rows: Vec<i32> = rows.iter().map(|&row| row as i32).collect();
+    let device = all.device();
+    all.select(0, Tensor::from_data(&rows[..], &device))
 }
 
 /// Which positions of a step see each other. Every position also sees all that the state holds.
@@ -216,6 +243,25 @@ impl State {
     /// Forgets all but the first `len` positions. The room stays reserved; what follows overwrites it.
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
+    }
+
+    /// Keeps some rows, in any order and as often as they are named: how beams are reordered and a row becomes several.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn select(&mut self, rows: &[usize]) {
+        if rows.len() == self.batch && rows.iter().enumerate().all(|(at, row)| at == *row) {
+            return;
+        }
+        for layer in self.layers.iter_mut().chain(&mut self.cross) {
+            layer.keys = select_rows(layer.keys.clone(), rows);
+            layer.values = select_rows(layer.values.clone(), rows);
+        }
+        self.hidden = self
+            .hidden
+            .take()
+            .map(|hidden| select_rows(hidden.float(), rows).greater_elem(0.5));
+        self.batch = rows.len();
     }
 
     /// Forgets the positions of a range; later ones move up. The room stays reserved.
@@ -431,6 +477,15 @@ pub trait Scored: Head {
     fn logits(&self, hidden: Tensor<3>, unit: &Unit) -> Tensor<3>;
 }
 
+/// How a sampler draws from filtered scores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Draw {
+    /// The largest score.
+    Largest,
+    /// At random, by probability.
+    ByProbability,
+}
+
 /// Turns scores into ids. Samplers wrap samplers.
 pub trait Sampler {
     /// One id per position of each row.
@@ -442,6 +497,13 @@ pub trait Sampler {
     /// # Errors
     /// [`crate::Error::NotFinite`] if a row holds NaN or no finite score.
     fn pick(&mut self, logits: Tensor<3>, unit: &Unit) -> Result<Tensor<2, Int>>;
+
+    /// What the sampler's filters leave of the scores of one position, in place, and how it would draw from them: for methods
+    /// that choose by themselves. `past` are the row's ids since those that were given. None if its choice does not follow from
+    /// one row of scores.
+    fn filter(&self, _scores: &mut [f32], _row: usize, _past: &[u32]) -> Option<Draw> {
+        None
+    }
 
     /// Takes note of codes that are given rather than picked, before the first pick. Only samplers that
     /// remember what was chosen care.
@@ -474,7 +536,8 @@ pub struct Start {
     pub prompt: Codes,
 }
 
-/// Called after each unit with all codes so far; may stop the generation.
+/// Called with the latest unit and all codes that are certain so far; may stop the generation. Methods that choose unit by unit call it
+/// after each; others may have settled several since the last call, or none yet.
 pub type Watch<'a> = dyn FnMut(&Unit, &Codes) -> ControlFlow<()> + 'a;
 
 /// A decoding method: the loop over units.

@@ -17,7 +17,7 @@ mod video;
 pub use codes::Codes;
 pub use error::{Error, Result};
 pub use generate::{
-    Attend, Backbone, Condition, Decoding, FrameSight, Generator, Head, LayerState, Sampler,
+    Attend, Backbone, Condition, Decoding, Draw, FrameSight, Generator, Head, LayerState, Sampler,
     Scored, Start, State, StepInput, Tail, Watch,
 };
 pub use latents::{Filling, Masked, Noise, Place};

@@ -7,6 +7,7 @@ pub mod sampler;
 pub mod watermark;
 
 pub use method::{
-    DecodingConfig, FillingConfig, FrameStream, MaskedFilling, OneByOne, SeededNoise, random_orders,
+    BeamConfig, BeamSearch, ContrastiveSearch, DecodingConfig, FillingConfig, FrameStream,
+    MaskedFilling, OneByOne, Patience, SeededNoise, Speculative, random_orders,
 };
 pub use sampler::{Guidance, SamplerConfig};

@@ -189,7 +189,7 @@ pub fn build(
         backbone: Box::new(backbone),
         head,
         tokenizer,
-        decoding: definition.decoding.build(),
+        decoding: definition.decoding.build(&[]),
         sampler: definition.sampler.clone(),
         name: definition.name.clone(),
         hash: fingerprint(

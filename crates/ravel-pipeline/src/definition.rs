@@ -224,6 +224,13 @@ impl Definition {
         if self.task == Task::TextGeneration {
             return self.check_language(source);
         }
+        if !self.decoding.is_one_by_one() {
+            return Err(part(ravel_core::Error::Config {
+                field: "decoding.kind".into(),
+                found: "a method for text".into(),
+                expected: "one-by-one".into(),
+            }));
+        }
         let tokenizer = self.tokenizer_part()?;
         let spec = tokenizer.spec().map_err(part)?;
         source.check(tokenizer.weights())?;

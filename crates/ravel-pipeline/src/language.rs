@@ -2,8 +2,8 @@
 
 use burn::tensor::Device;
 use ravel_backbone::{Transformer, TransformerConfig};
-use ravel_core::{Decoding, Layout};
-use ravel_decode::SamplerConfig;
+use ravel_core::Layout;
+use ravel_decode::{DecodingConfig, SamplerConfig};
 use ravel_heads::{HeadConfig, NextToken, NextTokenConfig};
 use ravel_text::Vocabulary;
 use ravel_weights::load;
@@ -28,8 +28,8 @@ pub struct LanguageParts {
     pub chat: Option<String>,
     /// The text of a `chat_template.jinja`, where the model has one.
     pub template: Option<String>,
-    /// The loop over ids.
-    pub decoding: Box<dyn Decoding>,
+    /// How ids follow one another where a request names no method.
+    pub decoding: DecodingConfig,
     /// Sampling settings where a request names none.
     pub sampler: SamplerConfig,
     /// The pipeline's name.
@@ -87,7 +87,7 @@ pub fn build_language(
         head,
         chat: None,
         template: None,
-        decoding: definition.decoding.build(),
+        decoding: definition.decoding.clone(),
         sampler: definition.sampler.clone(),
         name: definition.name.clone(),
         device: device.clone(),
@@ -120,10 +120,18 @@ impl Definition {
             name: self.name.clone(),
             source,
         };
+        self.decoding.validate().map_err(part)?;
         if let Some(published) = &self.published {
             return published::check(published, source);
         }
         let spec = self.language_spec()?;
+        if spec.head.positions && matches!(self.decoding, DecodingConfig::ContrastiveSearch(_)) {
+            return Err(part(ravel_core::Error::Config {
+                field: "head.positions".into(),
+                found: "true".into(),
+                expected: "false for contrastive search".into(),
+            }));
+        }
         for file in [spec.file, spec.weights] {
             source.read(file)?;
         }

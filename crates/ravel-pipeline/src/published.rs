@@ -195,7 +195,7 @@ pub(crate) fn build(
         ends,
         chat,
         template: maybe(&published.template)?,
-        decoding: definition.decoding.build(),
+        decoding: definition.decoding.clone(),
         sampler: match definition.sampler == SamplerConfig::default() {
             true => generation.sampler(),
             false => definition.sampler.clone(),

@@ -5,6 +5,7 @@
 
 mod chat;
 mod date;
+mod draft;
 mod measure;
 mod python;
 mod stop;
@@ -12,14 +13,16 @@ mod stop;
 use std::ops::ControlFlow;
 
 use burn::tensor::{Int, Tensor, TensorData};
-use ravel_core::{Codes, Condition, Generator, Layout, Sampler, Seed, Start};
-use ravel_decode::SamplerConfig;
+use ravel_core::{Codes, Condition, Decoding, Generator, Layout, Sampler, Seed, Start};
+use ravel_decode::method::Tally;
 use ravel_decode::sampler::Recorded;
+use ravel_decode::{DecodingConfig, SamplerConfig};
 use ravel_pipeline::LanguageParts;
 use ravel_text::TextError;
 
 pub use chat::{ChatError, ChatTemplates, Message, Role};
 pub use date::Date;
+use draft::Draft;
 pub use measure::{Measure, MeasureError};
 pub use stop::StopScan;
 
@@ -36,8 +39,10 @@ pub struct Request {
     pub logprobs: Option<usize>,
     /// The source of all randomness.
     pub seed: u64,
-    /// How ids are drawn.
+    /// How ids are drawn. Methods that choose by themselves take the penalties alone.
     pub sampler: SamplerConfig,
+    /// How ids follow one another.
+    pub decoding: DecodingConfig,
 }
 
 /// What is to go on.
@@ -100,6 +105,8 @@ pub struct Output {
     pub prompt_tokens: usize,
     /// Why it ended.
     pub finish: Finish,
+    /// What became of drafted ids, where a second model drafts.
+    pub drafts: Option<Tally>,
 }
 
 /// What is wrong with a request, or what the parts report.
@@ -120,6 +127,24 @@ pub enum Error {
         found: usize,
         /// Positions of the model.
         context: usize,
+    },
+    /// Log-probabilities of ids that are not picked one by one.
+    #[error("log-probabilities are noted only where ids are chosen one by one")]
+    LogProbs,
+    /// A model that drafts beside a method that draws nothing.
+    #[error(
+        "a draft goes with ids that are drawn one by one, not with beams or contrastive search"
+    )]
+    DraftMethod,
+    /// A model that drafts and reads other ids.
+    #[error("{draft} cannot draft for {model}: {reason}")]
+    Draft {
+        /// The pipeline that drafts.
+        draft: String,
+        /// The pipeline that judges.
+        model: String,
+        /// How their vocabularies differ.
+        reason: String,
     },
     /// A stop string without letters.
     #[error("a stop string is empty")]
@@ -145,12 +170,13 @@ pub enum Error {
 /// A text-generation pipeline.
 pub struct TextGeneration {
     parts: LanguageParts,
+    draft: Option<Draft>,
 }
 
 impl TextGeneration {
     /// A pipeline of built parts.
     pub fn new(parts: LanguageParts) -> Self {
-        Self { parts }
+        Self { parts, draft: None }
     }
 
     /// The parts.
@@ -158,7 +184,8 @@ impl TextGeneration {
         &self.parts
     }
 
-    /// Makes a text. `watch` is handed each piece as soon as it is certain and may stop the run.
+    /// Makes a text. `watch` is handed each piece as soon as it is certain (an empty one while a method has settled nothing) and may
+    /// stop the run.
     ///
     /// # Errors
     /// [`Error`] before anything is made if the request cannot be used; later what the parts report.
@@ -168,13 +195,13 @@ impl TextGeneration {
         watch: &mut dyn FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Output, Error> {
         let prompt = self.prompt_ids(request)?;
-        let room = self.parts.context - prompt.len();
+        let room = self.context() - prompt.len();
         let layout = Layout::Sequence {
             len: request.max_tokens.min(room),
         };
         let seed = Seed::new(request.seed).named("text-generation");
         let mut sampler = Recorded {
-            inner: request.sampler.build(seed, &[0], layout.len()),
+            inner: sampler_for(request).build(seed, &[0], layout.len()),
             top: request.logprobs,
             picks: Vec::new(),
         };
@@ -187,14 +214,22 @@ impl TextGeneration {
             pyramid: None,
         };
         let start = Start {
-            condition: self.condition(&prompt),
+            condition: condition(&self.parts, &prompt),
             prompt: self.codes(&[], &layout),
         };
-        self.parts
-            .decoding
-            .decode(&generator, start, &layout, &mut sampler, &mut |_, codes| {
-                writer.take(last_id(codes))
-            })?;
+        let speculative = self.draft.as_ref();
+        let speculative = speculative.map(|draft| draft.method(&prompt, seed));
+        let built;
+        let method: &dyn Decoding = match &speculative {
+            Some(method) => method,
+            None => {
+                built = request.decoding.build(&self.parts.ends);
+                &*built
+            }
+        };
+        method.decode(&generator, start, &layout, &mut sampler, &mut |_, codes| {
+            writer.take_new(codes)
+        })?;
         let (text, ids, finish) = writer.finish()?;
         let tokens = request.logprobs.map(|_| self.tokens(&sampler));
         Ok(Output {
@@ -203,6 +238,7 @@ impl TextGeneration {
             tokens: tokens.transpose()?,
             prompt_tokens: prompt.len(),
             finish,
+            drafts: speculative.map(|method| method.tally.get()),
         })
     }
 
@@ -216,9 +252,11 @@ impl TextGeneration {
                 expected: "0, since text is not conditioned".into(),
             }));
         }
+        request.decoding.validate()?;
         if request.max_tokens == 0 {
             return Err(Error::Nothing);
         }
+        self.check_method(request)?;
         if request.stop.iter().any(String::is_empty) {
             return Err(Error::EmptyStop);
         }
@@ -228,7 +266,7 @@ impl TextGeneration {
             Prompt::Text(text) => vocabulary.encode(text, true)?.ids,
             Prompt::Chat(text) => vocabulary.encode(text, false)?.ids,
         };
-        let (found, context) = (ids.len(), self.parts.context);
+        let (found, context) = (ids.len(), self.context());
         if found == 0 {
             return Err(Error::Empty);
         }
@@ -242,22 +280,23 @@ impl TextGeneration {
         }
     }
 
+    fn check_method(&self, request: &Request) -> Result<(), Error> {
+        let one_by_one = request.decoding.is_one_by_one();
+        if self.draft.is_some() && !one_by_one {
+            return Err(Error::DraftMethod);
+        }
+        match request.logprobs.is_some() && (self.draft.is_some() || !one_by_one) {
+            true => Err(Error::LogProbs),
+            false => Ok(()),
+        }
+    }
+
     fn codes(&self, ids: &[u32], layout: &Layout) -> Codes {
         let values = ids.iter().map(|&id| id as i32).collect();
         let data = TensorData::new::<i32, _>(values, [1, 1, ids.len()]);
         Codes {
             ids: Tensor::from_data(data, &self.parts.device),
             layout: layout.clone(),
-        }
-    }
-
-    fn condition(&self, ids: &[u32]) -> Condition {
-        let values = ids.iter().map(|&id| id as i32).collect();
-        let data = TensorData::new::<i32, _>(values, [1, ids.len()]);
-        let ids: Tensor<2, Int> = Tensor::from_data(data, &self.parts.device);
-        Condition {
-            prefix: Some(self.parts.head.embedded(ids)),
-            ..Condition::default()
         }
     }
 
@@ -279,12 +318,38 @@ impl TextGeneration {
     }
 }
 
-/// The id that was chosen last. Waits for the device.
-fn last_id(codes: &Codes) -> u32 {
-    let last = codes.ids.clone().narrow(2, codes.filled() - 1, 1);
-    let data = last.into_data().convert::<u32>();
-    data.try_into_vec::<u32>()
-        .expect("ids were converted to u32")[0]
+/// A prompt as a model reads it.
+fn condition(parts: &LanguageParts, ids: &[u32]) -> Condition {
+    let values = ids.iter().map(|&id| id as i32).collect();
+    let data = TensorData::new::<i32, _>(values, [1, ids.len()]);
+    let ids: Tensor<2, Int> = Tensor::from_data(data, &parts.device);
+    Condition {
+        prefix: Some(parts.head.embedded(ids)),
+        ..Condition::default()
+    }
+}
+
+/// The request's settings; where nothing is drawn, its penalties alone.
+fn sampler_for(request: &Request) -> SamplerConfig {
+    match request.decoding.is_one_by_one() {
+        true => request.sampler.clone(),
+        false => SamplerConfig {
+            temperature: 0.0,
+            typical: None,
+            ..request.sampler.clone()
+        },
+    }
+}
+
+/// The ids from `known` on. Waits for the device.
+fn ids_after(codes: &Codes, known: usize) -> Vec<u32> {
+    let new = codes.filled() - known;
+    if new == 0 {
+        return Vec::new();
+    }
+    let data = codes.ids.clone().narrow(2, known, new);
+    let data = data.into_data().convert::<u32>();
+    data.try_into_vec().expect("ids were converted to u32")
 }
 
 /// Turns ids into pieces of text for whoever watches, and notes why the text ends.
@@ -315,6 +380,15 @@ impl<'a> Writer<'a> {
             finish: None,
             failed: None,
         }
+    }
+
+    /// Takes the ids that are new; where there are none yet, whoever watches may still stop the run.
+    fn take_new(&mut self, codes: &Codes) -> ControlFlow<()> {
+        let new = ids_after(codes, self.ids.len());
+        if new.is_empty() {
+            return self.tell("");
+        }
+        new.into_iter().try_for_each(|id| self.take(id))
     }
 
     fn take(&mut self, id: u32) -> ControlFlow<()> {
@@ -350,6 +424,10 @@ impl<'a> Writer<'a> {
             return ControlFlow::Continue(());
         }
         self.text.push_str(piece);
+        self.tell(piece)
+    }
+
+    fn tell(&mut self, piece: &str) -> ControlFlow<()> {
         let flow = (self.watch)(piece);
         if flow.is_break() {
             self.finish = Some(Finish::Interrupted);

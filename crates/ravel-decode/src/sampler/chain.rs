@@ -2,7 +2,7 @@
 
 use burn::tensor::{Int, Tensor, TensorData};
 use rand_core::Rng;
-use ravel_core::{Codes, Error, Result, Sampler, Seed, Unit};
+use ravel_core::{Codes, Draw, Error, Result, Sampler, Seed, Unit};
 
 use super::filter::{Filter, probabilities, weights};
 use crate::watermark::Marking;
@@ -140,6 +140,23 @@ impl Sampler for Chain {
         let ids = ids.into_iter().map(|id| id as i32).collect();
         let data = TensorData::new::<i32, _>(ids, [batch, len]);
         Ok(Tensor::from_data(data, &device))
+    }
+
+    fn filter(&self, scores: &mut [f32], row: usize, past: &[u32]) -> Option<Draw> {
+        let draw = match self.choice {
+            Choice::Greedy => Draw::Largest,
+            Choice::Draw(_) => Draw::ByProbability,
+            Choice::Marked(_) => return None,
+        };
+        let given = self.history.first().and_then(|rows| rows.get(row));
+        let history = match given {
+            Some(given) => [given, past].concat(),
+            None => past.to_vec(),
+        };
+        for filter in &self.filters {
+            filter.apply(scores, &history);
+        }
+        Some(draw)
     }
 
     fn settled(&mut self, ids: &Tensor<2, Int>, unit: &Unit) {

@@ -1,7 +1,7 @@
 //! A sampler that notes what another one picked, and how likely the model thought it.
 
 use burn::tensor::{Int, Tensor};
-use ravel_core::{Codes, Result, Sampler, Unit};
+use ravel_core::{Codes, Draw, Result, Sampler, Unit};
 
 /// One pick with natural log-probabilities from the scores as they came, before any filter.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,6 +52,11 @@ impl Sampler for Recorded {
             });
         }
         Ok(ids)
+    }
+
+    /// What other methods choose is not noted.
+    fn filter(&self, scores: &mut [f32], row: usize, past: &[u32]) -> Option<Draw> {
+        self.inner.filter(scores, row, past)
     }
 
     fn given(&mut self, prompt: &Codes) {

@@ -5,12 +5,13 @@
 use std::ops::ControlFlow;
 
 use burn::tensor::{Int, Tensor};
-use ravel_core::{Attend, Backbone, Codes, Condition, Decoding, Generator, Layout, Seed, Start};
+use ravel_core::{Attend, Backbone, Condition, Decoding, Generator, Layout, Seed};
 use ravel_core::{Sampler, StepInput};
 use ravel_decode::sampler::Recorded;
 use ravel_decode::{OneByOne, SamplerConfig};
 use ravel_families::language::{self, LanguageConfig, LanguageModel};
 
+use super::words::prompted;
 use crate::{Case, CaseReport, GoldenError};
 
 /// The same weights as PyTorch writes them, which some cases also have.
@@ -147,16 +148,7 @@ fn greedy(
         top: Some(2),
         picks: Vec::new(),
     };
-    let start = Start {
-        condition: Condition {
-            prefix: Some(model.head.embedded(prompt.clone())),
-            ..Condition::default()
-        },
-        prompt: Codes {
-            ids: Tensor::zeros([batch, 1, 0], &case.device()),
-            layout: layout.clone(),
-        },
-    };
+    let (start, _) = prompted(model, prompt.clone(), &layout);
     let generator = Generator {
         backbone: &model.backbone,
         head: &model.head,

@@ -5,8 +5,11 @@ mod codec;
 mod cosmos_dv;
 mod csm;
 mod dac;
+mod decode_beam_search;
+mod decode_contrastive_search;
 mod decode_gumbel_counterfactual;
 mod decode_logits_processors;
+mod decode_speculative;
 mod decode_watermark_exp;
 mod dia;
 mod emu3_vq;
@@ -26,7 +29,7 @@ mod musicgen_delay;
 mod quantizers_lucidrains;
 mod snac;
 mod t5_encoder;
-mod tokenizer_bpe;
+mod tokenizer;
 mod var_transformer;
 mod var_vqvae;
 mod words;
@@ -54,11 +57,14 @@ pub const FAMILIES: &[Family] = &[
     family("cosmos_dv", cosmos_dv::run),
     family("csm", csm::run),
     family("dac", dac::run),
+    family("decode_beam_search", decode_beam_search::run),
+    family("decode_contrastive_search", decode_contrastive_search::run),
     family(
         "decode_gumbel_counterfactual",
         decode_gumbel_counterfactual::run,
     ),
     family("decode_logits_processors", decode_logits_processors::run),
+    family("decode_speculative", decode_speculative::run),
     family("decode_watermark_exp", decode_watermark_exp::run),
     family("dia", dia::run),
     family("emu3_vq", emu3_vq::run),
@@ -83,7 +89,8 @@ pub const FAMILIES: &[Family] = &[
     family("qwen3", language::run),
     family("snac", snac::run),
     family("t5_encoder", t5_encoder::run),
-    family("tokenizer_bpe", tokenizer_bpe::run),
+    family("tokenizer_bpe", tokenizer::run),
+    family("tokenizer_unigram", tokenizer::run),
     family("var_transformer", var_transformer::run),
     family("var_vqvae", var_vqvae::run),
 ];

@@ -1,4 +1,31 @@
-//! Settings in the words of a README's table.
+//! Settings in the words of a README, and what cases of decoding methods share.
+
+use burn::tensor::{Int, Tensor};
+use ravel_core::{Codes, Condition, Layout, Start};
+use ravel_families::language::LanguageModel;
+
+/// A beginning of given ids, which a language model reads as a prefix, and the same as codes.
+///
+/// # Shapes
+/// - `ids`: `[batch, n]`
+pub(super) fn prompted(
+    model: &LanguageModel,
+    ids: Tensor<2, Int>,
+    want: &Layout,
+) -> (Start, Codes) {
+    let [batch, _] = ids.dims();
+    let start = Start {
+        condition: Condition {
+            prefix: Some(model.head.embedded(ids.clone())),
+            ..Condition::default()
+        },
+        prompt: Codes {
+            ids: Tensor::zeros([batch, 1, 0], &ids.device()),
+            layout: want.clone(),
+        },
+    };
+    (start, Codes::flat(ids, want.clone()))
+}
 
 /// The number that follows a word: `top_p 0.8`, `top_p = 0`, `gamma 0.4 (…)`.
 pub(super) fn number_after(words: &str, word: &str) -> Option<f64> {

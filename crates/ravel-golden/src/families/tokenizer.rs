@@ -1,5 +1,5 @@
-//! Byte-level vocabularies of the `tokenizers` library: ids, tokens, places and both decodings of each text, and a text that comes id
-//! by id.
+//! Vocabularies of the `tokenizers` library, byte pairs and unigrams: ids, tokens, places and both decodings of each text, and a text
+//! that comes id by id.
 
 use ravel_text::{TextError, Vocabulary};
 use serde::Deserialize;
