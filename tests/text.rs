@@ -239,7 +239,7 @@ fn beams_contrast_and_drafts() {
     let vocabulary = std::fs::read_to_string(draft.path().join("tokenizer.json")).unwrap();
     std::fs::write(
         draft.path().join("tokenizer.json"),
-        vocabulary.replacen("\"the\"", "\"teh\"", 1),
+        vocabulary.replacen("\"!\"", "\"\u{2190}\"", 1),
     )
     .unwrap();
     check_refused(&go(&["--draft", name]), "cannot draft for");

@@ -207,7 +207,7 @@ fn a_rejected_draft_leaves_the_distribution_unchanged() {
         }
         pairs
     };
-    let mut counts = vec![0.0; IDS * IDS];
+    let mut counts = [0.0; IDS * IDS];
     let mut tally = Tally::default();
     for seed in 0..RUNS as u64 {
         let method = drafted(&draft, 2, seed);
