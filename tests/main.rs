@@ -6,6 +6,7 @@ mod command;
 mod mirror;
 mod models;
 mod picture;
+mod published;
 mod text;
 mod training;
 mod video;

@@ -31,7 +31,8 @@ pub enum Command {
   ravel image \"a red heart\" -o heart.png
   ravel image \"smiling cat face\" -n 4 --grid --seed 7
   ravel image --prompts prompts.txt -o pictures/
-  ravel image \"flag: Japan\" --pipeline emoji-var --preview scales/")]
+  ravel image \"flag: Japan\" --pipeline emoji-var --preview scales/
+  ravel models pull var-d16 && ravel image \"golden retriever\" --pipeline var-d16")]
     Image(ImageOptions),
     /// Continue a clip: frames in, the frames that come next out.
     #[command(after_help = "Examples:
@@ -470,6 +471,11 @@ pub enum PipelinesCommand {
         pipeline: String,
         #[command(flatten)]
         device: DeviceOptions,
+    },
+    /// The classes that a model of classes knows: number, WordNet id and names.
+    Classes {
+        /// A name or a file.
+        pipeline: String,
     },
     /// The JSON schema of definitions.
     Schema,

@@ -132,6 +132,12 @@ impl From<text_to_image::Error> for Failure {
     fn from(error: text_to_image::Error) -> Self {
         match error {
             text_to_image::Error::Part(part) => part.into(),
+            text_to_image::Error::Prompt { ref source, .. } if source.is_of_classes() => {
+                Self::input_with(
+                    error,
+                    "a class is said by one of its names, its number or its WordNet id; `ravel pipelines classes NAME` lists them",
+                )
+            }
             error => Self::input(error),
         }
     }

@@ -7,7 +7,7 @@ use indicatif::ProgressBar;
 use ravel_decode::{Guidance, SamplerConfig};
 use ravel_media::{Picture, encode_png, grid, pictures_from_images, read_png_text, write_new};
 use serde_json::{Value, json};
-use text_to_image::{Metadata, Progress, Request, TextToImage};
+use text_to_image::{Metadata, Progress, Request, TextToImage, check_classes};
 
 use crate::arguments::{ImageOptions, ReplayOptions, SamplerOptions};
 use crate::failure::Failure;
@@ -40,6 +40,10 @@ pub fn sampler(own: &SamplerConfig, given: &SamplerOptions) -> Result<SamplerCon
 pub fn run(options: &ImageOptions) -> Result<(), Failure> {
     let prompts = prompts(options)?;
     let outputs = Outputs::plan(options, &prompts)?;
+    let (definition, source) = pipelines::open(&options.pipeline.pipeline)?;
+    if let Some(classes) = definition.classes(&source)? {
+        check_classes(&classes, &prompts)?;
+    }
     let pipeline = pipelines::text_to_image(&options.pipeline)?;
     let repeated = prompts
         .iter()

@@ -194,14 +194,11 @@ fn show(cache: &Cache, model: &str, json: bool) -> Result<(), Failure> {
 }
 
 fn pull(settings: &Settings, model: &str, json: bool, quiet: bool) -> Result<(), Failure> {
-    let (entry, targets) = on_hub(model)?;
+    let (_, targets) = on_hub(model)?;
     let hub = Hub::new(settings)?;
     for target in &targets {
         let plan = hub.plan(target)?;
-        let licence = plan
-            .licence
-            .clone()
-            .or(entry.map(|entry| entry.licence.clone()));
+        let licence = plan.licence.clone().or_else(|| stated(target));
         let licence = licence.unwrap_or_else(|| "not stated; see the repository".into());
         if !json && !quiet {
             note(&format!("{target}: licence {licence}"));
@@ -212,6 +209,14 @@ fn pull(settings: &Settings, model: &str, json: bool, quiet: bool) -> Result<(),
         }
     }
     Ok(())
+}
+
+/// The licence that the catalogue knows for a repository.
+fn stated(target: &Target) -> Option<String> {
+    let repo = target.repo.to_string();
+    let mut known = catalogue().iter();
+    let entry = known.find(|entry| entry.repo.as_deref() == Some(&*repo));
+    entry.map(|entry| entry.licence.clone())
 }
 
 fn with_bar(

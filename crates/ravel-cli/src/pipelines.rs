@@ -3,18 +3,16 @@
 use std::path::Path;
 
 use ravel_pipeline::{
-    Definition, LanguageParts, Source, Task, build, build_language, build_tokenizer, build_video,
-    build_video_tokenizer, schema,
+    Definition, LanguageParts, Source, Task, TextPart, build, build_language, build_tokenizer,
+    build_video, build_video_tokenizer, schema,
 };
 use serde_json::json;
-use text_to_image::TextToImage;
+use text_to_image::{Files, PUBLISHED, TextToImage};
 use video_continuation::VideoContinuation;
 
 use crate::arguments::{DeviceName, PipelineOptions, PipelinesCommand};
 use crate::failure::Failure;
 use crate::progress::say;
-
-type Files = &'static [(&'static str, &'static [u8])];
 
 /// The files of an embedded model.
 macro_rules! embedded {
@@ -66,14 +64,19 @@ const EMBEDDED: &[(&str, Files)] = &[
 #[cfg(not(feature = "embedded"))]
 const EMBEDDED: &[(&str, Files)] = &[];
 
+/// The pipelines in this program: those with their weights, then definitions of published models.
+fn known() -> impl Iterator<Item = &'static (&'static str, Files)> {
+    EMBEDDED.iter().chain(PUBLISHED)
+}
+
 /// Names of the pipelines in this program.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    EMBEDDED.iter().map(|(name, _)| *name)
+    known().map(|(name, _)| *name)
 }
 
 /// A definition by name or file, with where its files are.
 pub fn open(name: &str) -> Result<(Definition, Source), Failure> {
-    if let Some((_, files)) = EMBEDDED.iter().find(|(known, _)| *known == name) {
+    if let Some((_, files)) = known().find(|(known, _)| *known == name) {
         let source = Source::Embedded(files);
         let text = source.read("pipeline.toml")?;
         let text = String::from_utf8_lossy(&text);
@@ -85,17 +88,20 @@ pub fn open(name: &str) -> Result<(Definition, Source), Failure> {
         return Ok((Definition::of_folder(path)?, source));
     }
     if !path.is_file() {
-        let known: Vec<_> = names().collect();
+        let known: Vec<_> = EMBEDDED.iter().map(|(name, _)| *name).collect();
         return Err(Failure::input_with(
             format!(
                 "no pipeline `{name}`: neither a name in this program nor a definition file nor a folder"
             ),
             match known.is_empty() {
                 true => {
-                    "this build has no pipelines inside (feature `embedded`); name a pipeline.toml"
+                    "this build has no models inside (feature `embedded`); `ravel pipelines list`, or name a pipeline.toml"
                         .into()
                 }
-                false => format!("known names: {}; `ravel pipelines list`", known.join(", ")),
+                false => format!(
+                    "known names: {}; `ravel pipelines list` has those of published models too",
+                    known.join(", ")
+                ),
             },
         ));
     }
@@ -168,6 +174,7 @@ pub fn run(command: &PipelinesCommand) -> Result<(), Failure> {
             Ok(())
         }
         PipelinesCommand::Check { pipeline, device } => check(pipeline, device.device),
+        PipelinesCommand::Classes { pipeline } => classes(pipeline),
         PipelinesCommand::Schema => {
             say(&schema());
             Ok(())
@@ -176,13 +183,20 @@ pub fn run(command: &PipelinesCommand) -> Result<(), Failure> {
 }
 
 fn list(json: bool) -> Result<(), Failure> {
-    for name in names() {
+    for &(name, files) in known() {
         let (definition, source) = open(name)?;
-        let bytes: usize = match source {
-            Source::Embedded(files) => files.iter().map(|(_, bytes)| bytes.len()).sum(),
-            Source::Folder(_) => 0,
-        };
+        let published = PUBLISHED.iter().any(|(published, _)| *published == name);
+        let ready = definition
+            .files()
+            .iter()
+            .all(|file| source.check(file).is_ok());
+        let bytes: usize = files.iter().map(|(_, bytes)| bytes.len()).sum();
         let task = definition.task.name();
+        let weights = match (published, ready) {
+            (false, _) => format!("{:5.1} MB", bytes as f64 / 1e6),
+            (true, true) => "  pulled".into(),
+            (true, false) => " to pull".into(),
+        };
         say(&match json {
             true => json!({
                 "name": name,
@@ -190,14 +204,28 @@ fn list(json: bool) -> Result<(), Failure> {
                 "description": definition.description,
                 "licence": definition.licence,
                 "bytes": bytes,
+                "published": published,
+                "ready": ready,
             })
             .to_string(),
-            false => format!(
-                "{name:12} {task:14} {:5.1} MB  {}",
-                bytes as f64 / 1e6,
-                definition.description
-            ),
+            false => format!("{name:17} {task:18} {weights}  {}", definition.description),
         });
+    }
+    Ok(())
+}
+
+/// Prints the classes of a model, by number.
+fn classes(name: &str) -> Result<(), Failure> {
+    let (definition, source) = open(name)?;
+    let Some(TextPart::Classes { file }) = &definition.text else {
+        return Err(Failure::input_with(
+            format!("`{name}` is not steered by classes"),
+            "its prompts are words",
+        ));
+    };
+    let text = source.read(file)?;
+    for (number, line) in String::from_utf8_lossy(&text).lines().enumerate() {
+        say(&format!("{number}\t{line}"));
     }
     Ok(())
 }

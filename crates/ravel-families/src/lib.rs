@@ -27,6 +27,7 @@ pub mod t5;
 pub mod var;
 
 mod hub;
+mod whole;
 
 use std::collections::BTreeMap;
 

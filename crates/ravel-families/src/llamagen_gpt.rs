@@ -11,9 +11,11 @@ use ravel_heads::{
     StartKind,
 };
 use ravel_nn::{Activation, Pairs, RotaryConfig};
-use ravel_weights::{Checkpoint, load};
-use serde::Deserialize;
+use ravel_weights::Checkpoint;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
+use crate::whole::Whole;
 use crate::{FamilyError, of_family, renamed};
 
 /// The family's name.
@@ -25,7 +27,7 @@ pub const KEYS: (&str, &str) = (
 );
 
 /// What comes before the codes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ModelType {
     /// A class.
@@ -36,7 +38,7 @@ pub enum ModelType {
 }
 
 /// What the reference's model takes; its own defaults where a key is absent, the sizes of GPT-B.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Config {
     /// Width.
@@ -196,34 +198,63 @@ impl Config {
         })
     }
 
+    /// Checks that the parts can be built.
+    ///
+    /// # Errors
+    /// [`ravel_core::Error::Config`] names the first field that does not fit.
+    pub fn validate(&self) -> ravel_core::Result<()> {
+        self.backbone().validate()?;
+        self.head().validate()?;
+        self.layout()?;
+        match self.model_type {
+            ModelType::C2i => self.classes().validate(),
+            ModelType::T2i => self.captions().validate(),
+        }
+    }
+
+    /// The parts with fresh weights, which are drawn when they are first read.
+    ///
+    /// # Errors
+    /// [`FamilyError::Part`] if a size is impossible.
+    pub fn init(&self, device: &Device) -> Result<Parts, FamilyError> {
+        self.validate().map_err(of_family(NAME))?;
+        let (backbone, layout) = (self.backbone(), self.layout().map_err(of_family(NAME))?);
+        let head = self.head().init(self.dim, backbone.axes(), &layout, device);
+        Ok(Parts {
+            prefix: match self.model_type {
+                ModelType::C2i => Prefix::Class(self.classes().init(self.dim, device)),
+                ModelType::T2i => Prefix::Caption(self.captions().init(self.dim, device)),
+            },
+            backbone: backbone.init(device),
+            head,
+        })
+    }
+
     /// The parts with a checkpoint's weights.
     ///
     /// # Errors
     /// [`FamilyError`] if a size is impossible or the checkpoint does not fit.
     pub fn load(&self, checkpoint: Checkpoint, device: &Device) -> Result<Parts, FamilyError> {
-        let wrong = of_family(NAME);
-        let (backbone, head) = (self.backbone(), self.head());
-        backbone.validate().map_err(&wrong)?;
-        head.validate().map_err(&wrong)?;
-        let layout = self.layout().map_err(&wrong)?;
+        let Parts {
+            prefix,
+            backbone,
+            head,
+        } = self.init(device)?;
         let checkpoint = renamed(KEYS, checkpoint, &[])?;
-        let prefix = match self.model_type {
-            ModelType::C2i => {
-                self.classes().validate().map_err(&wrong)?;
-                let fresh = self.classes().init(self.dim, device);
-                Prefix::Class(load(fresh, &checkpoint, "prefix")?)
+        let (prefix, backbone, head) = match prefix {
+            Prefix::Class(prefix) => {
+                let whole = Whole::load(prefix, backbone, head, &checkpoint)?;
+                (Prefix::Class(whole.prefix), whole.backbone, whole.head)
             }
-            ModelType::T2i => {
-                self.captions().validate().map_err(&wrong)?;
-                let fresh = self.captions().init(self.dim, device);
-                Prefix::Caption(load(fresh, &checkpoint, "prefix")?)
+            Prefix::Caption(prefix) => {
+                let whole = Whole::load(prefix, backbone, head, &checkpoint)?;
+                (Prefix::Caption(whole.prefix), whole.backbone, whole.head)
             }
         };
-        let fresh = head.init(self.dim, backbone.axes(), &layout, device);
         Ok(Parts {
             prefix,
-            head: load(fresh, &checkpoint, "head")?,
-            backbone: load(backbone.init(device), &checkpoint, "backbone")?,
+            backbone,
+            head,
         })
     }
 }

@@ -6,7 +6,8 @@ use burn::tensor::Device;
 use ravel_nn::conv::{AutoencoderConfig, VqGanConfig};
 use ravel_quant::VectorConfig;
 use ravel_weights::{Checkpoint, load};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use vq_image::{VqImage, VqImageConfig};
 
 use crate::{FamilyError, of_family, renamed};
@@ -20,7 +21,7 @@ pub const KEYS: (&str, &str) = (
 );
 
 /// What the reference's model takes; the values of VQ-16 where a key is absent.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Config {
     /// Channels at the finest grid.

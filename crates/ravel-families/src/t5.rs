@@ -11,6 +11,10 @@ use crate::{FamilyError, of_family, renamed};
 
 /// The family's name.
 pub const NAME: &str = "t5_encoder";
+/// The token that fills up short texts, as its vocabulary writes it.
+pub const PADDING: &str = "<pad>";
+/// The token that ends a text, as its vocabulary writes it.
+pub const END: &str = "</s>";
 /// The key table, by name and text.
 pub const KEYS: (&str, &str) = (
     "t5_encoder.keys.toml",
@@ -43,6 +47,8 @@ pub struct Config {
     pub feed_forward_proj: String,
     /// The id that fills up short texts.
     pub pad_token_id: usize,
+    /// The id that ends a text.
+    pub eos_token_id: usize,
 }
 
 impl Default for Config {
@@ -59,6 +65,7 @@ impl Default for Config {
             layer_norm_epsilon: 1e-6,
             feed_forward_proj: "relu".into(),
             pad_token_id: 0,
+            eos_token_id: 1,
         }
     }
 }

@@ -11,8 +11,10 @@ use ravel_nn::conv::{AutoencoderConfig, VqGanConfig};
 use ravel_nn::{Activation, NormKind, QueryKeyNorm};
 use ravel_quant::{MultiscaleConfig, VectorConfig};
 use ravel_weights::{Checkpoint, load};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
+use crate::whole::Whole;
 use crate::{FamilyError, of_family, renamed};
 
 /// The tokenizer's name as a family.
@@ -34,7 +36,7 @@ pub const TRANSFORMER_KEYS: (&str, &str) = (
 const NO_PHI: f64 = 1e-6;
 
 /// What the reference's tokenizer takes; the published one's values where a key is absent.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct TokenizerConfig {
     /// Codes.
@@ -127,7 +129,7 @@ impl TokenizerConfig {
 }
 
 /// What the reference's transformer takes; the values of d16 where a key is absent.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Config {
     /// Blocks.
@@ -231,23 +233,47 @@ impl Config {
         Layout::square_scales(&self.patch_nums)
     }
 
+    /// Checks that the parts can be built.
+    ///
+    /// # Errors
+    /// [`ravel_core::Error::Config`] names the first field that does not fit.
+    pub fn validate(&self) -> ravel_core::Result<()> {
+        self.backbone().validate()?;
+        self.head().validate_for(&self.layout())?;
+        self.classes().validate()
+    }
+
+    /// The parts with fresh weights, which are drawn when they are first read.
+    ///
+    /// # Errors
+    /// [`FamilyError::Part`] if a size is impossible.
+    pub fn init(&self, device: &Device) -> Result<Parts, FamilyError> {
+        self.validate().map_err(of_family(TRANSFORMER))?;
+        let (backbone, width) = (self.backbone(), self.embed_dim);
+        let (axes, layout) = (backbone.axes(), self.layout());
+        Ok(Parts {
+            prefix: self.classes().init(width, device),
+            head: self.head().init(width, axes, &layout, device),
+            backbone: backbone.init(device),
+        })
+    }
+
     /// The parts with a checkpoint's weights.
     ///
     /// # Errors
     /// [`FamilyError`] if a size is impossible or the checkpoint does not fit.
     pub fn load(&self, checkpoint: Checkpoint, device: &Device) -> Result<Parts, FamilyError> {
-        let wrong = of_family(TRANSFORMER);
-        let (backbone, head, layout) = (self.backbone(), self.head(), self.layout());
-        backbone.validate().map_err(&wrong)?;
-        head.validate_for(&layout).map_err(&wrong)?;
-        self.classes().validate().map_err(&wrong)?;
+        let Parts {
+            prefix,
+            backbone,
+            head,
+        } = self.init(device)?;
         let checkpoint = renamed(TRANSFORMER_KEYS, checkpoint, &[])?;
-        let width = self.embed_dim;
-        let fresh = head.init(width, backbone.axes(), &layout, device);
+        let whole = Whole::load(prefix, backbone, head, &checkpoint)?;
         Ok(Parts {
-            prefix: load(self.classes().init(width, device), &checkpoint, "prefix")?,
-            head: load(fresh, &checkpoint, "head")?,
-            backbone: load(backbone.init(device), &checkpoint, "backbone")?,
+            prefix: whole.prefix,
+            backbone: whole.backbone,
+            head: whole.head,
         })
     }
 }

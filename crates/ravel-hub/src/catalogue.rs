@@ -21,6 +21,9 @@ pub struct Entry {
     /// The files that it needs; none for what the repository's format says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<String>,
+    /// Names of other models that it needs too (a text encoder).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<String>,
     /// Where it is published if not on the hub.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub page: Option<String>,
@@ -84,11 +87,20 @@ pub fn nearest(name: &str) -> Vec<&'static str> {
 }
 
 impl Entry {
-    /// The files that it needs, as targets; the whole repository if it names none. Nothing if it is not on the hub.
+    /// The files that it needs, as targets, those of other models that it needs behind them; the whole repository if it names none.
+    /// Nothing if it is not on the hub.
     ///
     /// # Errors
     /// [`HubError::Name`]; the catalogue in this program has none.
     pub fn targets(&self) -> Result<Vec<Target>, HubError> {
+        let mut targets = self.own_targets()?;
+        for other in self.needs.iter().filter_map(|name| entry(name)) {
+            targets.extend(other.own_targets()?);
+        }
+        Ok(targets)
+    }
+
+    fn own_targets(&self) -> Result<Vec<Target>, HubError> {
         let Some(repo) = &self.repo else {
             return Ok(Vec::new());
         };
@@ -131,6 +143,13 @@ mod tests {
                 entry.name
             );
         }
+        let needed = catalogue().iter().flat_map(|entry| &entry.needs);
+        for name in needed {
+            let needed = entry(name).expect("a model of the catalogue");
+            assert!(needed.needs.is_empty() && needed.repo.is_some(), "{name}");
+        }
+        let last = entry("llamagen-t2i-512").unwrap().targets().unwrap().pop();
+        assert_eq!(last.unwrap().to_string(), "google/flan-t5-xl");
         assert_eq!(
             entry("var-d16").unwrap().repo.as_deref(),
             Some("FoundationVision/var")

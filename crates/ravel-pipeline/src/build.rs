@@ -2,29 +2,27 @@
 
 use burn::tensor::Device;
 use causal_video::{CausalVideoTokenizer, PerFrame};
-use multiscale_image::MultiscaleImageTokenizer;
+use multiscale_image::{MultiscaleImageConfig, MultiscaleImageTokenizer};
 use ravel_backbone::Transformer;
 use ravel_core::{Backbone, Decoding, Head, ImageTokenizer, VideoTokenizer};
 use ravel_decode::SamplerConfig;
-use ravel_heads::{HeadConfig, PrefixConfig, PrefixEmbedding};
+use ravel_families::FamilyError;
+use ravel_heads::{HeadConfig, PrefixConfig};
 use ravel_text::Subwords;
 use ravel_weights::{WeightsError, load, sha256_hex};
-use vq_image::VqImageTokenizer;
+use vq_image::{VqImageConfig, VqImageTokenizer};
 
+use crate::conditioner::{Conditioner, WordConditioner};
 use crate::definition::{BackbonePart, Definition, TokenizerPart};
-use crate::{PipelineError, Source};
+use crate::{PipelineError, Source, image_model};
 
 /// Hexadecimal digits of a pipeline's fingerprint.
 pub(crate) const HASH_DIGITS: usize = 16;
 
 /// The parts of a text-to-image pipeline, ready to run.
 pub struct Parts {
-    /// Splits prompts.
-    pub text: Subwords,
-    /// Positions of every prompt.
-    pub prompt_length: usize,
-    /// Embeds prompts.
-    pub prefix: PrefixEmbedding,
+    /// Reads prompts and makes of them what steers a picture.
+    pub conditioner: Conditioner,
     /// The sequence model.
     pub backbone: Box<dyn Backbone>,
     /// What is predicted.
@@ -52,6 +50,17 @@ impl Faults {
         result.map_err(|error| self.0.push(error.to_string())).ok()
     }
 
+    /// As [`Faults::keep`]; what is no matter of weights is an error at once.
+    pub(crate) fn keep_family<T>(
+        &mut self,
+        result: Result<T, FamilyError>,
+    ) -> Result<Option<T>, PipelineError> {
+        match result {
+            Err(FamilyError::Weights(error)) => Ok(self.keep(Err(error))),
+            other => Ok(Some(other?)),
+        }
+    }
+
     pub(crate) fn report(self) -> PipelineError {
         PipelineError::Weights(self.0.join("; "))
     }
@@ -70,7 +79,7 @@ pub fn build_tokenizer(
     tokenizer(part, source, device, &mut faults)?.ok_or_else(|| faults.report())
 }
 
-fn tokenizer(
+pub(crate) fn tokenizer(
     part: &TokenizerPart,
     source: &Source,
     device: &Device,
@@ -90,6 +99,39 @@ fn tokenizer(
         TokenizerPart::MultiscaleImage { config, .. } => faults
             .keep(load(config.init(device), &checkpoint, ""))
             .map(|module| Box::new(MultiscaleImageTokenizer::new(module, config)) as _),
+        TokenizerPart::LlamagenVq { config, size, .. } => faults
+            .keep_family(config.0.load(checkpoint, device))?
+            .map(|module| Box::new(VqImageTokenizer::new(module, &config.0.tokenizer(*size))) as _),
+        TokenizerPart::VarVqvae { config, .. } => faults
+            .keep_family(config.0.load(checkpoint, device))?
+            .map(|module| {
+                let config = config.0.tokenizer();
+                Box::new(MultiscaleImageTokenizer::new(module, &config)) as _
+            }),
+        TokenizerPart::CausalVideo { .. } => unreachable!("its spec() is an error"),
+    })
+}
+
+/// The tokenizer of a published image model with random weights.
+pub(crate) fn fresh_tokenizer(
+    part: &TokenizerPart,
+    device: &Device,
+) -> Result<Box<dyn ImageTokenizer>, PipelineError> {
+    part.spec().map_err(|source| PipelineError::Part {
+        name: "tokenizer".into(),
+        source,
+    })?;
+    let grid = |config: &VqImageConfig| -> Box<dyn ImageTokenizer> {
+        Box::new(VqImageTokenizer::new(config.init(device), config))
+    };
+    let pyramid = |config: &MultiscaleImageConfig| -> Box<dyn ImageTokenizer> {
+        Box::new(MultiscaleImageTokenizer::new(config.init(device), config))
+    };
+    Ok(match part {
+        TokenizerPart::VqImage { config, .. } => grid(config),
+        TokenizerPart::LlamagenVq { config, size, .. } => grid(&config.0.tokenizer(*size)),
+        TokenizerPart::MultiscaleImage { config, .. } => pyramid(config),
+        TokenizerPart::VarVqvae { config, .. } => pyramid(&config.0.tokenizer()),
         TokenizerPart::CausalVideo { .. } => unreachable!("its spec() is an error"),
     })
 }
@@ -130,14 +172,17 @@ pub fn build(
     device: &Device,
 ) -> Result<Parts, PipelineError> {
     definition.check(source)?;
+    if let Some(model) = &definition.model {
+        return image_model::build(definition, model, source, device);
+    }
     let (text, backbone, head) = definition.generator_parts()?;
     let (file, length) = definition.subwords(text)?;
     let BackbonePart::Transformer { config } = backbone;
     let weights = definition.weights.as_deref().unwrap_or_default();
     let text_bytes = source.read(file)?;
-    let text = Subwords::from_bytes(&text_bytes, file)?;
+    let subwords = Subwords::from_bytes(&text_bytes, file)?;
     let prefix = PrefixConfig {
-        vocabulary_size: text.vocabulary_size(),
+        vocabulary_size: subwords.vocabulary_size(),
         len: length,
         ..PrefixConfig::default()
     };
@@ -183,32 +228,29 @@ pub fn build(
         return Err(faults.report());
     };
     Ok(Parts {
-        text,
-        prompt_length: length,
-        prefix,
+        conditioner: Conditioner::Words(WordConditioner {
+            subwords,
+            length,
+            prefix,
+        }),
         backbone: Box::new(backbone),
         head,
         tokenizer,
         decoding: definition.decoding.build(&[]),
         sampler: definition.sampler.clone(),
         name: definition.name.clone(),
-        hash: fingerprint(
-            definition,
-            source,
-            &[file, weights, tokenizer_part.weights()],
-        )?,
+        hash: fingerprint(definition, source)?,
         device: device.clone(),
     })
 }
 
 /// A fingerprint of a definition and its files.
-fn fingerprint(
+pub(crate) fn fingerprint(
     definition: &Definition,
     source: &Source,
-    files: &[&str],
 ) -> Result<String, PipelineError> {
     let mut all = definition.to_toml().into_bytes();
-    for file in files {
+    for file in definition.files() {
         all.extend(source.sha256(file)?.bytes());
     }
     Ok(sha256_hex(&all)[..HASH_DIGITS].to_string())

@@ -5,11 +5,15 @@ use multiscale_image::MultiscaleImageConfig;
 use ravel_backbone::TransformerConfig;
 use ravel_core::{ImageSpec, VideoSpec};
 use ravel_decode::{DecodingConfig, FillingConfig, SamplerConfig};
+use ravel_families::{llamagen_vq, var};
 use ravel_heads::{HeadConfig, NextFrameConfig};
+use ravel_text::Classes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use vq_image::VqImageConfig;
 
+use crate::image_model::ModelPart;
+use crate::sizes::Sizes;
 use crate::{DefinitionError, PipelineError, Published, Source, parse_toml};
 
 /// What a pipeline is for.
@@ -79,6 +83,9 @@ pub struct Definition {
     /// What is predicted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<HeadConfig>,
+    /// A published model of pictures, which stands for backbone and head.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelPart>,
     /// The files of a published language model, which then say all the rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published: Option<Published>,
@@ -105,6 +112,39 @@ pub enum TextPart {
         #[serde(default)]
         end: Vec<String>,
     },
+    /// The name or number of a class.
+    Classes {
+        /// A line per class: an id, a tab, names with commas between them.
+        file: String,
+    },
+    /// A caption that a text encoder (T5) reads.
+    Caption {
+        /// The encoder's `tokenizer.json`.
+        vocabulary: String,
+        /// The encoder's `config.json`.
+        config: String,
+        /// The encoder's weights, or the index of several files.
+        weights: String,
+        /// Positions of every caption.
+        length: usize,
+    },
+}
+
+impl TextPart {
+    /// All files that it names.
+    fn files(&self) -> Vec<&str> {
+        match self {
+            Self::Subword { file, .. } | Self::Vocabulary { file, .. } | Self::Classes { file } => {
+                vec![file]
+            }
+            Self::Caption {
+                vocabulary,
+                config,
+                weights,
+                ..
+            } => vec![vocabulary, config, weights],
+        }
+    }
 }
 
 /// What turns codes into signals.
@@ -125,6 +165,24 @@ pub enum TokenizerPart {
         /// Sizes.
         config: MultiscaleImageConfig,
     },
+    /// LlamaGen's image tokenizer as it was published.
+    LlamagenVq {
+        /// File with the weights.
+        weights: String,
+        /// Pixels of a picture's side.
+        size: usize,
+        /// Sizes, in the words of its code; those that were published where nothing is said.
+        #[serde(default)]
+        config: Sizes<llamagen_vq::Config>,
+    },
+    /// VAR's image tokenizer as it was published.
+    VarVqvae {
+        /// File with the weights.
+        weights: String,
+        /// Sizes, in the words of its code; those that were published where nothing is said.
+        #[serde(default)]
+        config: Sizes<var::TokenizerConfig>,
+    },
     /// A first frame, then how groups of frames change.
     CausalVideo {
         /// File with the weights.
@@ -140,6 +198,8 @@ impl TokenizerPart {
         match self {
             Self::VqImage { .. } => "vq-image",
             Self::MultiscaleImage { .. } => "multiscale-image",
+            Self::LlamagenVq { .. } => "llamagen-vq",
+            Self::VarVqvae { .. } => "var-vqvae",
             Self::CausalVideo { .. } => "causal-video",
         }
     }
@@ -149,6 +209,8 @@ impl TokenizerPart {
         match self {
             Self::VqImage { weights, .. }
             | Self::MultiscaleImage { weights, .. }
+            | Self::LlamagenVq { weights, .. }
+            | Self::VarVqvae { weights, .. }
             | Self::CausalVideo { weights, .. } => weights,
         }
     }
@@ -161,6 +223,14 @@ impl TokenizerPart {
         match self {
             Self::VqImage { config, .. } => config.validate().map(|()| config.spec()),
             Self::MultiscaleImage { config, .. } => config.validate().map(|()| config.spec()),
+            Self::LlamagenVq { config, size, .. } => {
+                let config = config.0.tokenizer(*size);
+                config.validate().map(|()| config.spec())
+            }
+            Self::VarVqvae { config, .. } => {
+                let config = config.0.tokenizer();
+                config.validate().map(|()| config.spec())
+            }
             Self::CausalVideo { .. } => Err(ravel_core::Error::Config {
                 field: "tokenizer.kind".into(),
                 found: self.kind().into(),
@@ -209,6 +279,26 @@ impl Definition {
         toml::to_string_pretty(self).expect("a definition is plain data")
     }
 
+    /// All files that a pipeline with a tokenizer names: of its text, its generator, its tokenizer.
+    pub fn files(&self) -> Vec<&str> {
+        let mut files = self.text.as_ref().map_or(Vec::new(), TextPart::files);
+        files.extend(self.weights.as_deref());
+        files.extend(self.tokenizer.as_ref().map(TokenizerPart::weights));
+        files
+    }
+
+    /// The classes that prompts name, if prompts are names of classes.
+    ///
+    /// # Errors
+    /// [`PipelineError`] if the file is not there or holds no classes.
+    pub fn classes(&self, source: &Source) -> Result<Option<Classes>, PipelineError> {
+        let Some(TextPart::Classes { file }) = &self.text else {
+            return Ok(None);
+        };
+        let bytes = source.read(file)?;
+        Ok(Some(Classes::from_bytes(&bytes, file)?))
+    }
+
     /// Checks all that can be known without building: parts, sizes that must agree, files.
     ///
     /// # Errors
@@ -233,15 +323,18 @@ impl Definition {
         }
         let tokenizer = self.tokenizer_part()?;
         let spec = tokenizer.spec().map_err(part)?;
-        source.check(tokenizer.weights())?;
+        for file in self.files().into_iter().rev() {
+            source.check(file).map_err(|error| error.of(&self.name))?;
+        }
         if self.task == Task::ImageTokenizer {
             return Ok(());
         }
+        if let Some(model) = &self.model {
+            return self.check_model(model, source);
+        }
         let (text, backbone, head) = self.generator_parts()?;
-        let (file, length) = self.subwords(text)?;
+        let (_, length) = self.subwords(text)?;
         let BackbonePart::Transformer { config } = backbone;
-        source.check(file)?;
-        source.check(self.weights.as_deref().unwrap_or_default())?;
         config.validate().map_err(part)?;
         head.validate().map_err(part)?;
         self.sampler.validate().map_err(part)?;
@@ -321,7 +414,7 @@ impl Definition {
     ) -> Result<(&'a str, usize), PipelineError> {
         match text {
             TextPart::Subword { file, length } => Ok((file, *length)),
-            TextPart::Vocabulary { .. } => Err(self.lacks("text of kind \"subword\"")),
+            _ => Err(self.lacks("text of kind \"subword\"")),
         }
     }
 

@@ -4,17 +4,25 @@
 //! task's crate runs; [`build_language`] gives those of a language model.
 
 mod build;
+mod caption;
+mod conditioner;
 mod definition;
+mod image_model;
 mod language;
 mod published;
+mod sizes;
 mod source;
 mod toml_error;
 mod video;
 
 pub use build::{Parts, build, build_tokenizer, build_video_tokenizer};
+pub use caption::CaptionConditioner;
+pub use conditioner::{ClassConditioner, Conditioner, WordConditioner};
 pub use definition::{BackbonePart, Definition, Task, TextPart, TokenizerPart, schema};
+pub use image_model::{ModelPart, build_random};
 pub use language::{LanguageParts, build_language, check_vocabulary};
 pub use published::Published;
+pub use sizes::Sizes;
 pub use source::Source;
 pub use toml_error::{DefinitionError, parse_toml};
 pub use video::{TextParts, VideoParts, build_video};
@@ -82,4 +90,29 @@ pub enum PipelineError {
     /// The subword file.
     #[error(transparent)]
     Text(#[from] ravel_text::TextError),
+}
+
+impl PipelineError {
+    /// Names what is to be pulled by the pipeline's own name, where the hub's catalogue knows a model of that name with that file.
+    fn of(self, name: &str) -> Self {
+        let Self::NotPulled {
+            file,
+            target,
+            cache,
+        } = self
+        else {
+            return self;
+        };
+        let needs = |needed: &ravel_hub::Target| match needed.file {
+            Some(_) => needed.to_string() == target,
+            None => target.starts_with(&format!("{needed}:")),
+        };
+        let all = ravel_hub::entry(name).and_then(|entry| entry.targets().ok());
+        let known = all.is_some_and(|all| all.iter().any(needs));
+        Self::NotPulled {
+            target: if known { name.into() } else { target },
+            file,
+            cache,
+        }
+    }
 }

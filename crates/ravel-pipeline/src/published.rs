@@ -81,6 +81,7 @@ impl Definition {
             tokenizer: None,
             backbone: None,
             head: None,
+            model: None,
             published: Some(Published {
                 config: needed(&[CONFIG])?,
                 vocabulary: needed(&[VOCABULARY])?,

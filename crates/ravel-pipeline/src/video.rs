@@ -5,10 +5,10 @@ use ravel_core::{Backbone, FrameHead, VideoTokenizer};
 use ravel_decode::{FillingConfig, SamplerConfig};
 use ravel_heads::{PrefixConfig, PrefixEmbedding};
 use ravel_text::Subwords;
-use ravel_weights::{load, sha256_hex};
+use ravel_weights::load;
 
-use crate::build::{Faults, HASH_DIGITS, build_video_tokenizer};
-use crate::definition::{Definition, TextPart};
+use crate::build::{Faults, build_video_tokenizer, fingerprint};
+use crate::definition::Definition;
 use crate::{PipelineError, Source};
 
 /// The parts of a video pipeline, ready to run.
@@ -63,14 +63,12 @@ pub fn build_video(
     };
     let text = match &definition.text {
         None => None,
-        Some(TextPart::Vocabulary { .. }) => {
-            return Err(definition.lacks("text of kind \"subword\""));
-        }
-        Some(TextPart::Subword { file, length }) => {
+        Some(text) => {
+            let (file, length) = definition.subwords(text)?;
             let subwords = Subwords::from_bytes(&source.read(file)?, file)?;
             let prefix = PrefixConfig {
                 vocabulary_size: subwords.vocabulary_size(),
-                len: *length,
+                len: length,
                 ..PrefixConfig::default()
             };
             let prefix = prefix.init(config.d_model, device);
@@ -78,7 +76,7 @@ pub fn build_video(
                 .keep(load(prefix, &checkpoint, "prefix"))
                 .map(|prefix| TextParts {
                     subwords,
-                    length: *length,
+                    length,
                     prefix,
                 })
         }
@@ -103,17 +101,4 @@ pub fn build_video(
         hash: fingerprint(definition, source)?,
         device: device.clone(),
     })
-}
-
-fn fingerprint(definition: &Definition, source: &Source) -> Result<String, PipelineError> {
-    let mut all = definition.to_toml().into_bytes();
-    let weights = definition.weights.as_deref().unwrap_or_default();
-    let mut files = vec![weights, definition.tokenizer_part()?.weights()];
-    if let Some(TextPart::Subword { file, .. }) = &definition.text {
-        files.push(file);
-    }
-    for file in files {
-        all.extend(source.sha256(file)?.bytes());
-    }
-    Ok(sha256_hex(&all)[..HASH_DIGITS].to_string())
 }

@@ -1,8 +1,10 @@
-//! Text in: subword files, their training on captions, prompts of a fixed length, and the vocabularies of language models.
+//! Text in: subword files, their training on captions, prompts of a fixed length, names of classes, and the vocabularies of language
+//! models.
 //!
 //! Subwords are byte-level byte pairs (Sennrich et al. 2016; Radford et al. 2019) through the `tokenizers` library, so any Unicode
 //! text has ids. Text is composed (NFC) and brought to lower case first, by a normalizer that the file carries.
 
+mod classes;
 mod vocabulary;
 
 use std::path::Path;
@@ -14,6 +16,7 @@ use tokenizers::normalizers::{Lowercase, NFC, Sequence as NormalizerSequence};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, TokenizerBuilder, TokenizerImpl};
 
+pub use classes::Classes;
 pub use vocabulary::{END_OF_TEXT, Encoded, TextStream, Vocabulary};
 
 /// Fills a prompt up to its length.
@@ -53,6 +56,38 @@ pub enum TextError {
         /// Most that are looked at.
         limit: usize,
     },
+    /// A name that no class has.
+    #[error("no class is called `{name}`{}", near_names(.near))]
+    NoClass {
+        /// What was said.
+        name: String,
+        /// Names that are like it, with their numbers.
+        near: Vec<String>,
+    },
+    /// A name that several classes have.
+    #[error("several classes are called `{name}`: {}; say the number", .numbers.join(", "))]
+    SeveralClasses {
+        /// What was said.
+        name: String,
+        /// Their numbers, with all their names.
+        numbers: Vec<String>,
+    },
+    /// A number that no class has.
+    #[error("there is no class {number}; this model has 0 to {last}")]
+    NoClassNumber {
+        /// What was said.
+        number: String,
+        /// The largest number.
+        last: usize,
+    },
+    /// A file that is no list of classes.
+    #[error("{path}: not a list of classes: {reason}")]
+    Classes {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// A file that is no subword file.
     #[error("{path}: not a subword file (tokenizer.json): {reason}")]
     File {
@@ -61,6 +96,23 @@ pub enum TextError {
         /// What is wrong.
         reason: String,
     },
+}
+
+impl TextError {
+    /// Whether what was said is no class, or not one alone.
+    pub fn is_of_classes(&self) -> bool {
+        matches!(
+            self,
+            Self::NoClass { .. } | Self::NoClassNumber { .. } | Self::SeveralClasses { .. }
+        )
+    }
+}
+
+fn near_names(near: &[String]) -> String {
+    match near {
+        [] => String::new(),
+        near => format!("; near names: {}", near.join(", ")),
+    }
 }
 
 type Inner = tokenizers::Tokenizer;

@@ -434,6 +434,7 @@ impl Task for GeneratorTask {
             decoding: Default::default(),
             filling: None,
             sampler: self.config.sampler.clone(),
+            model: None,
             published: None,
         };
         ravel_weights::atomic_write(

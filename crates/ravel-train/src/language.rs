@@ -208,6 +208,7 @@ impl LanguageTask {
             decoding: Default::default(),
             filling: None,
             sampler: self.config.sampler.clone(),
+            model: None,
             published: None,
         }
     }

@@ -173,6 +173,7 @@ impl TokenizerTask {
             }),
             backbone: None,
             head: None,
+            model: None,
             published: None,
         }
     }

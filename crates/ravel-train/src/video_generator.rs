@@ -337,6 +337,7 @@ impl Task for VideoGeneratorTask {
             decoding: Default::default(),
             filling: Some(self.config.filling.clone()),
             sampler: self.config.sampler.clone(),
+            model: None,
             published: None,
         };
         let text = definition.to_toml();

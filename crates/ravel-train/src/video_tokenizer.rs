@@ -281,6 +281,7 @@ impl Task for VideoTokenizerTask {
             }),
             backbone: None,
             head: None,
+            model: None,
             published: None,
         };
         let text = definition.to_toml();

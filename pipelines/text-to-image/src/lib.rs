@@ -1,16 +1,21 @@
 //! Text to image: a prompt becomes codes, codes become a picture.
 //!
 //! The text goes in front of the codes as a prefix; the head and the tokenizer decide what a unit is. Each picture of a request
-//! follows from the seed and its number alone, whatever else is made beside it.
+//! follows from the seed and its number alone, whatever else is made beside it. Definitions of published models are here as data
+//! ([`PUBLISHED`]).
+
+mod published;
 
 use std::ops::ControlFlow;
 
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::Tensor;
 use ravel_core::{Codes, Condition, Generator, Images, Seed, Start};
 use ravel_decode::SamplerConfig;
 use ravel_pipeline::Parts;
-use ravel_text::TextError;
+use ravel_text::{Classes, TextError};
 use serde::{Deserialize, Serialize};
+
+pub use published::{Files, PUBLISHED};
 
 /// Pictures that are made side by side.
 const BATCH: usize = 16;
@@ -86,6 +91,21 @@ pub struct Metadata {
     pub version: String,
 }
 
+/// Checks prompts before anything is built, as far as that can be done: that they name classes of a model of classes.
+///
+/// # Errors
+/// [`Error::Prompt`] for the first that does not.
+pub fn check_classes(classes: &Classes, prompts: &[String]) -> Result<(), Error> {
+    let check = |(at, prompt): (usize, &String)| {
+        let found = classes.find(prompt).map(|_| ());
+        found.map_err(|source| Error::Prompt {
+            number: at + 1,
+            source,
+        })
+    };
+    prompts.iter().enumerate().try_for_each(check)
+}
+
 /// A text-to-image pipeline.
 pub struct TextToImage {
     parts: Parts,
@@ -143,28 +163,24 @@ impl TextToImage {
     /// # Errors
     /// [`Error::Prompt`].
     pub fn condition(&self, prompts: &[String]) -> Result<Condition, Error> {
-        Ok(self.embedded(&self.ids_of(prompts)?))
+        let rows = self.ids_of(prompts)?;
+        let Parts {
+            conditioner,
+            device,
+            ..
+        } = &self.parts;
+        Ok(conditioner.condition(&rows, false, device))
     }
 
     fn ids_of(&self, prompts: &[String]) -> Result<Vec<Vec<u32>>, Error> {
         let ids = prompts.iter().enumerate().map(|(at, prompt)| {
-            self.parts
-                .text
-                .prompt(prompt, self.parts.prompt_length)
-                .map_err(|source| Error::Prompt {
-                    number: at + 1,
-                    source,
-                })
+            let ids = self.parts.conditioner.read(prompt);
+            ids.map_err(|source| Error::Prompt {
+                number: at + 1,
+                source,
+            })
         });
         ids.collect()
-    }
-
-    fn embedded(&self, rows: &[Vec<u32>]) -> Condition {
-        let ids: Vec<i32> = rows.iter().flatten().map(|&id| id as i32).collect();
-        let shape = [rows.len(), self.parts.prompt_length];
-        let data = TensorData::new::<i32, _>(ids, shape);
-        let ids: Tensor<2, Int> = Tensor::from_data(data, &self.parts.device);
-        self.parts.prefix.condition(ids)
     }
 
     fn batch(
@@ -177,13 +193,9 @@ impl TextToImage {
         let parts = &self.parts;
         let layout = parts.tokenizer.image_spec().layout.clone();
         let units = parts.head.units(&layout).len();
-        let mut condition = self.embedded(rows);
-        let mut batch = rows.len();
-        if request.sampler.is_guided() {
-            let empty = vec![parts.text.empty_prompt(parts.prompt_length); batch];
-            condition = condition.stack(self.embedded(&empty));
-            batch *= 2;
-        }
+        let guided = request.sampler.is_guided();
+        let condition = parts.conditioner.condition(rows, guided, &parts.device);
+        let batch = rows.len() * if guided { 2 } else { 1 };
         let numbers: Vec<u64> = (0..rows.len() as u64)
             .map(|row| request.first + picture as u64 + row)
             .collect();

@@ -1,0 +1,36 @@
+//! Definitions of published models. Their weights are pulled by the same name (`ravel models pull var-d16`).
+
+/// Files in this program, by name.
+pub type Files = &'static [(&'static str, &'static [u8])];
+
+static CLASSES: &[u8] = include_bytes!("../../../assets/classes/imagenet-1k.tsv");
+
+macro_rules! definitions {
+    ($($name:literal),+ $(,)?) => {
+        &[$((
+            $name,
+            &[
+                ("pipeline.toml", include_bytes!(concat!("../published/", $name, ".toml"))),
+                ("imagenet-1k.tsv", CLASSES),
+            ],
+        )),+]
+    };
+}
+
+/// Names with definitions and what lies beside them: the names of ImageNet's classes.
+pub static PUBLISHED: &[(&str, Files)] = definitions![
+    "llamagen-b-256",
+    "llamagen-b-384",
+    "llamagen-l-256",
+    "llamagen-l-384",
+    "llamagen-xl-384",
+    "llamagen-xxl-384",
+    "llamagen-3b-384",
+    "llamagen-t2i-256",
+    "llamagen-t2i-512",
+    "var-d16",
+    "var-d20",
+    "var-d24",
+    "var-d30",
+    "var-d36",
+];

@@ -1,0 +1,606 @@
+//! Published image models from outside: their definitions, and tiny checkpoints in the published formats that run end to end.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::TensorData;
+use ravel_media::{Picture, read_image};
+use ravel_weights::{Checkpoint, Dtype, save};
+
+use crate::command::{Run, check_refused, command, from, ravel};
+
+/// Ten classes: two share a name.
+const CLASSES: &str = "n01\ttench, Tinca tinca\nn02\tgoldfish\nn03\tcrane, wader\nn04\tcrane, derrick\nn05\tgolden retriever\n\
+                       n06\ttabby\nn07\tvolcano\nn08\tfountain\nn09\tdaisy\nn10\tcliff\n";
+
+const VAR: &str = r#"
+task = "text-to-image"
+name = "tiny-var"
+weights = "var_tiny.pth"
+
+[text]
+kind = "classes"
+file = "classes.tsv"
+
+[sampler]
+top-k = 20
+top-p = 0.96
+guidance = { from = 0.0, to = 1.5 }
+
+[tokenizer]
+kind = "var-vqvae"
+weights = "vae_tiny.pth"
+
+[tokenizer.config]
+vocab_size = 64
+z_channels = 16
+ch = 32
+ch_mult = [1, 1]
+num_res_blocks = 1
+v_patch_nums = [1, 2, 3, 4, 5, 6]
+
+[model]
+kind = "var"
+depth = 3
+embed_dim = 48
+num_heads = 4
+num_classes = 10
+"#;
+
+const LLAMAGEN: &str = r#"
+task = "text-to-image"
+name = "tiny-llamagen"
+weights = "c2i_tiny.pt"
+
+[text]
+kind = "classes"
+file = "classes.tsv"
+
+[sampler]
+top-k = 40
+guidance = 3.0
+
+[tokenizer]
+kind = "llamagen-vq"
+weights = "vq.safetensors"
+size = 16
+
+[tokenizer.config]
+ch = 32
+ch_mult = [1, 2, 1]
+z_channels = 16
+codebook_size = 64
+
+[model]
+kind = "llamagen"
+dim = 48
+n_layer = 3
+n_head = 4
+multiple_of = 16
+num_classes = 10
+vocab_size = 64
+block_size = 16
+"#;
+
+const CAPTIONS: &str = r#"
+task = "text-to-image"
+name = "tiny-captions"
+weights = "t2i.safetensors"
+
+[text]
+kind = "caption"
+vocabulary = "tokenizer.json"
+config = "config.json"
+weights = "t5.safetensors"
+length = 120
+
+[sampler]
+top-k = 40
+guidance = 6.5
+
+[tokenizer]
+kind = "llamagen-vq"
+weights = "vq.safetensors"
+size = 16
+
+[tokenizer.config]
+ch = 32
+ch_mult = [1, 2, 1]
+z_channels = 16
+codebook_size = 64
+
+[model]
+kind = "llamagen"
+model_type = "t2i"
+dim = 48
+n_layer = 2
+n_head = 3
+multiple_of = 16
+caption_dim = 48
+cls_token_num = 120
+vocab_size = 64
+block_size = 16
+"#;
+
+fn golden(file: &str) -> PathBuf {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden");
+    golden.join(file)
+}
+
+/// Copies tensors of a published file with what `change` makes of them; it gives none for one that is left out.
+fn rewritten(
+    from: &Path,
+    to: &Path,
+    change: impl Fn(&str, Vec<f32>, Vec<usize>) -> Option<(Vec<f32>, Vec<usize>)>,
+) {
+    let checkpoint = Checkpoint::open(from).unwrap();
+    let tensors = checkpoint.names().filter_map(|name| {
+        let data = checkpoint.real(name).unwrap();
+        let shape = data.shape().to_vec();
+        let (values, shape) = change(name, data.try_into_vec().unwrap(), shape)?;
+        Some((name.to_string(), TensorData::new::<f32, _>(values, shape)))
+    });
+    let tensors: Vec<_> = tensors.collect();
+    save(to, tensors, &BTreeMap::new(), Dtype::Keep).unwrap();
+}
+
+/// The tiny VAR as it was published, and a definition beside it.
+fn var() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["var_tiny.pth", "vae_tiny.pth"] {
+        let from = golden("var_transformer").join(file);
+        std::fs::copy(from, folder.path().join(file)).unwrap();
+    }
+    std::fs::write(folder.path().join("classes.tsv"), CLASSES).unwrap();
+    std::fs::write(folder.path().join("pipeline.toml"), VAR).unwrap();
+    folder
+}
+
+/// LlamaGen's tokenizer with as many codes as its tiny transformers have.
+fn write_vq(folder: &Path) {
+    let from = golden("llamagen_vq/model.safetensors");
+    rewritten(
+        &from,
+        &folder.join("vq.safetensors"),
+        |name, values, shape| match name == "quantize.embedding.weight" {
+            true => Some((values[..64 * 8].to_vec(), vec![64, 8])),
+            false => Some((values, shape)),
+        },
+    );
+}
+
+/// The tiny LlamaGen from classes, its transformer as `torch.save` wrote it.
+fn llamagen() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let from = golden("llamagen_gpt_c2i/c2i_tiny.pt");
+    std::fs::copy(from, folder.path().join("c2i_tiny.pt")).unwrap();
+    write_vq(folder.path());
+    std::fs::write(folder.path().join("classes.tsv"), CLASSES).unwrap();
+    std::fs::write(folder.path().join("pipeline.toml"), LLAMAGEN).unwrap();
+    folder
+}
+
+/// A vocabulary as T5 has it: unigrams, with spaces as a letter of their own.
+fn vocabulary() -> String {
+    let pieces = [
+        "<pad>",
+        "</s>",
+        "<unk>",
+        "\u{2581}",
+        "\u{2581}a",
+        "\u{2581}red",
+        "\u{2581}boat",
+    ];
+    let letters = ('a'..='z').map(|letter| letter.to_string());
+    let pieces = pieces.into_iter().map(String::from).chain(letters);
+    let scored = pieces.enumerate().map(|(at, piece)| {
+        let score = if at < 3 { 0.0 } else { -(at as f64) };
+        serde_json::json!([piece, score])
+    });
+    let special = |id: u32, content: &str| {
+        serde_json::json!({
+            "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true
+        })
+    };
+    let spaces = serde_json::json!({
+        "type": "Metaspace", "replacement": "\u{2581}", "prepend_scheme": "always", "split": true
+    });
+    serde_json::json!({
+        "version": "1.0", "truncation": null, "padding": null, "normalizer": null, "post_processor": null,
+        "added_tokens": [special(0, "<pad>"), special(1, "</s>"), special(2, "<unk>")],
+        "pre_tokenizer": spaces.clone(), "decoder": spaces,
+        "model": { "type": "Unigram", "unk_id": 2, "vocab": scored.collect::<Vec<_>>() }
+    })
+    .to_string()
+}
+
+/// Twice the columns: what a wider text encoder takes.
+fn doubled(values: &[f32], shape: &[usize]) -> (Vec<f32>, Vec<usize>) {
+    let rows = values.chunks(shape[1]);
+    let wide = rows.flat_map(|row| row.iter().chain(row).copied());
+    (wide.collect(), vec![shape[0], 2 * shape[1]])
+}
+
+/// The tiny LlamaGen from captions, made as wide as the tiny text encoder.
+fn captions() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |file: &str| folder.path().join(file);
+    let from = golden("llamagen_gpt_t2i/model.safetensors");
+    rewritten(
+        &from,
+        &at("t2i.safetensors"),
+        |name, values, shape| match name.contains("fc1.weight") || name.contains("uncond_embedding")
+        {
+            true => Some(doubled(&values, &shape)),
+            false => Some((values, shape)),
+        },
+    );
+    write_vq(folder.path());
+    std::fs::copy(golden("t5_encoder/model.safetensors"), at("t5.safetensors")).unwrap();
+    std::fs::copy(golden("t5_encoder/config.json"), at("config.json")).unwrap();
+    std::fs::write(at("tokenizer.json"), vocabulary()).unwrap();
+    std::fs::write(at("pipeline.toml"), CAPTIONS).unwrap();
+    folder
+}
+
+fn image(folder: &Path, prompts: &[&str], output: &str) -> Run {
+    let rest = ["-o", output, "--pipeline", "pipeline.toml", "--seed", "3"];
+    ravel(folder, &[&["image"], prompts, &rest].concat())
+}
+
+/// Makes pictures and gives the one of them that is in `file`.
+fn made(folder: &Path, prompts: &[&str], output: &str, file: &str) -> Picture {
+    let run = image(folder, prompts, output);
+    assert_eq!(run.code, 0, "{}", run.err);
+    read_image(&folder.join(file)).unwrap()
+}
+
+fn edited(folder: &Path, from: &str, to: &str) {
+    let path = folder.join("pipeline.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{from} is not in the definition");
+    std::fs::write(path, text.replacen(from, to, 1)).unwrap();
+}
+
+/// What holds of every model of classes: same seed, same bytes; a batch is the same as one alone; a class by any of its names.
+fn check_classes(folder: &Path, side: usize) {
+    let one = made(folder, &["golden retriever"], "one.png", "one.png");
+    assert_eq!((one.width, one.height), (side, side));
+    made(folder, &["golden retriever"], "again.png", "again.png");
+    let bytes = |file: &str| std::fs::read(folder.join(file)).unwrap();
+    assert_eq!(bytes("one.png"), bytes("again.png"));
+    let colours: std::collections::BTreeSet<_> = one.rgb.chunks(3).collect();
+    assert!(colours.len() > 10, "{} colours", colours.len());
+
+    let prompts = ["Golden Retriever", "6", "n02"];
+    let first = made(folder, &prompts, "all", "all/golden-retriever.png");
+    assert_eq!(first, one);
+    let second = read_image(&folder.join("all/6.png")).unwrap();
+    assert_ne!(second, one, "classes must show");
+    for file in ["all/6.png", "all/n02.png"] {
+        let run = ravel(folder, &["replay", file]);
+        assert_eq!(run.code, 0, "{}", run.err);
+        assert!(run.text().contains("the same bytes again"));
+    }
+    let run = ravel(folder, &["pipelines", "check", "pipeline.toml"]);
+    assert!(run.text().contains("is whole"), "{}", run.err);
+    let run = ravel(folder, &["pipelines", "classes", "pipeline.toml"]);
+    assert!(run.text().contains("4\tn05\tgolden retriever"));
+}
+
+#[test]
+fn a_tiny_var_as_published_makes_pictures() {
+    let folder = var();
+    check_classes(folder.path(), 12);
+    std::fs::write(folder.path().join("codes.txt"), "").unwrap();
+    let picture = "all/6.png";
+    let arguments = [
+        "tokenizer",
+        "encode",
+        picture,
+        "--pipeline",
+        "pipeline.toml",
+    ];
+    let run = ravel(folder.path(), &arguments);
+    let codes: serde_json::Value = serde_json::from_str(&run.text()).unwrap();
+    assert_eq!(
+        codes["ids"].as_array().unwrap().len(),
+        1 + 4 + 9 + 16 + 25 + 36
+    );
+}
+
+#[test]
+fn a_tiny_llamagen_as_published_makes_pictures() {
+    check_classes(llamagen().path(), 16);
+}
+
+#[test]
+fn a_tiny_llamagen_as_published_makes_pictures_from_captions() {
+    let folder = captions();
+    let folder = folder.path();
+    let one = made(folder, &["a red boat"], "one.png", "one.png");
+    assert_eq!((one.width, one.height), (16, 16));
+    let prompts = [
+        "A  RED boat",
+        "two boats on the water of a wide river",
+        "boat",
+    ];
+    let first = made(folder, &prompts, "all", "all/a-red-boat.png");
+    assert_eq!(first, one, "neither case nor the captions beside it matter");
+    let run = ravel(folder, &["replay", "all/boat.png"]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    assert_ne!(read_image(&folder.join("all/boat.png")).unwrap(), one);
+}
+
+#[test]
+fn captions_and_text_encoders_that_do_not_fit_are_refused() {
+    let folder = captions();
+    let folder = folder.path();
+    let go = |caption: &str| image(folder, &[caption], "out.png");
+    check_refused(&go(""), "empty");
+    check_refused(&go(&"zq ".repeat(100)), "this model reads 119 at most");
+    let run = ravel(folder, &["pipelines", "classes", "pipeline.toml"]);
+    check_refused(&run, "is not steered by classes");
+    let ours = std::fs::read(folder.join("tokenizer.json")).unwrap();
+    for (from, expected) in [
+        ("tokenizer_bpe_gpt2", "the file belongs to another model"),
+        ("tokenizer_bpe_llama3", "the file belongs to another model"),
+    ] {
+        std::fs::copy(
+            golden(from).join("tokenizer.json"),
+            folder.join("tokenizer.json"),
+        )
+        .unwrap();
+        check_refused(&go("boat"), expected);
+    }
+    let turned = String::from_utf8(ours.clone())
+        .unwrap()
+        .replace("</s>", "<s>");
+    std::fs::write(folder.join("tokenizer.json"), turned).unwrap();
+    check_refused(&go("boat"), "`</s>` is no token, 1 in the text encoder");
+    std::fs::write(folder.join("tokenizer.json"), ours).unwrap();
+    edited(folder, "caption_dim = 48", "caption_dim = 24");
+    check_refused(&go("boat"), "model.caption_dim");
+    edited(folder, "caption_dim = 24", "caption_dim = 48");
+    edited(folder, "length = 120", "length = 77");
+    check_refused(&go("boat"), "text.length");
+    edited(folder, "length = 77", "length = 120");
+    edited(folder, "\"t5.safetensors\"", "\"vq.safetensors\"");
+    check_refused(&go("boat"), "missing: ");
+    std::fs::write(folder.join("config.json"), "{\"d_model\": \"wide\"}").unwrap();
+    check_refused(
+        &go("boat"),
+        "config.json: t5_encoder: the configuration cannot be read",
+    );
+    assert!(!folder.join("out.png").exists());
+}
+
+#[test]
+fn classes_that_do_not_exist_are_refused_with_near_names() {
+    let folder = var();
+    let go = |prompt: &str| image(folder.path(), &["6", prompt], "out");
+    let run = go("golden retreiver");
+    check_refused(
+        &run,
+        "prompt 2: no class is called `golden retreiver`; near names: golden retriever (4)",
+    );
+    assert!(
+        run.err.contains("hint: ") && run.err.contains("ravel pipelines classes"),
+        "{}",
+        run.err
+    );
+    check_refused(&go("crane"), "2 (crane, wader), 3 (crane, derrick)");
+    check_refused(&go("10"), "there is no class 10; this model has 0 to 9");
+    check_refused(&go(" "), "empty");
+    assert!(!folder.path().join("out").exists());
+}
+
+#[test]
+fn definitions_of_published_models_are_known_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = command(folder.path(), arguments);
+        from(
+            command
+                .env("HF_HUB_CACHE", folder.path().join("cache"))
+                .output()
+                .unwrap(),
+        )
+    };
+    let listed = run(&["pipelines", "list", "--json"]).text();
+    let listed: Vec<serde_json::Value> = listed
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let published: Vec<&str> = listed
+        .iter()
+        .filter(|row| row["published"] == true)
+        .map(|row| {
+            assert_eq!(row["ready"], false, "{row}");
+            row["name"].as_str().unwrap()
+        })
+        .collect();
+    assert_eq!(published.len(), 14, "{published:?}");
+    for name in &published {
+        let models = run(&["models", "show", name]);
+        assert_eq!(models.code, 0, "{name} can be pulled: {}", models.err);
+        let shown = run(&["pipelines", "show", name]).text();
+        std::fs::write(folder.path().join("copy.toml"), &shown).unwrap();
+        let again = run(&["pipelines", "show", "copy.toml"]).text();
+        assert_eq!(again, shown, "{name}");
+        let checked = run(&["pipelines", "check", name]);
+        check_refused(&checked, "not in the cache");
+        let hint = format!("hint: `ravel models pull {name}` fetches it");
+        assert!(checked.err.contains(&hint), "{}", checked.err);
+        // All that a definition needs is what pulling its name brings.
+        let needs = models.text();
+        for file in shown
+            .split('"')
+            .filter_map(|part| part.strip_prefix("hub:"))
+        {
+            let mut parts = file.splitn(3, '/');
+            let mut part = || parts.next().unwrap();
+            let repo = format!("{}/{}", part(), part());
+            let whole = needs.lines().any(|line| line == format!("needs {repo}"));
+            let file = format!("needs {repo}:{}", part());
+            assert!(
+                whole || needs.contains(&file),
+                "{name} lacks {file}:\n{needs}"
+            );
+        }
+    }
+    let refused = run(&["image", "golden retreiver", "--pipeline", "var-d16"]);
+    check_refused(&refused, "near names: golden retriever (207)");
+    let refused = run(&["image", "golden retriever", "--pipeline", "var-d16"]);
+    check_refused(&refused, "hub:FoundationVision/var/");
+    assert!(
+        refused.err.contains("ravel models pull var-d16"),
+        "{}",
+        refused.err
+    );
+    assert!(
+        run(&["pipelines", "classes", "var-d16"])
+            .text()
+            .contains("207\tn02099601\tgolden retriever")
+    );
+}
+
+#[test]
+fn weights_of_another_model_are_refused() {
+    let folder = var();
+    let go = || image(folder.path(), &["6"], "out.png");
+    edited(
+        folder.path(),
+        "weights = \"var_tiny.pth\"",
+        "weights = \"vae_tiny.pth\"",
+    );
+    let run = go();
+    check_refused(&run, "vae_tiny.pth: ");
+    assert!(
+        run.err.contains("missing: `class_emb.weight`") && run.err.contains("unused: `"),
+        "{}",
+        run.err
+    );
+    assert!(
+        run.err
+            .contains("hint: the weights belong to another definition"),
+        "{}",
+        run.err
+    );
+    edited(
+        folder.path(),
+        "weights = \"vae_tiny.pth\"",
+        "weights = \"classes.tsv\"",
+    );
+    check_refused(&go(), "classes.tsv");
+    edited(
+        folder.path(),
+        "weights = \"classes.tsv\"",
+        "weights = \"gone.pth\"",
+    );
+    check_refused(&go(), "gone.pth");
+    assert!(!folder.path().join("out.png").exists());
+}
+
+#[test]
+fn all_missing_and_misshapen_tensors_are_told_together() {
+    let folder = llamagen();
+    let weights = folder.path().join("gpt.safetensors");
+    rewritten(
+        &folder.path().join("c2i_tiny.pt"),
+        &weights,
+        |name, values, shape| match name {
+            "cls_embedding.embedding_table.weight" | "layers.1.attention.wo.weight" => None,
+            "output.weight" => Some((values[..48].to_vec(), vec![1, 48])),
+            _ => Some((values, shape)),
+        },
+    );
+    let vq = folder.path().join("vq.safetensors");
+    rewritten(&vq.clone(), &vq, |name, values, shape| {
+        (name != "quant_conv.bias").then_some((values, shape))
+    });
+    edited(folder.path(), "c2i_tiny.pt", "gpt.safetensors");
+    let run = image(folder.path(), &["6"], "out.png");
+    for name in [
+        "`cls_embedding.embedding_table.weight`",
+        "`layers.1.attention.wo.weight`",
+        "`output.weight`",
+        "`quant_conv.bias`",
+    ] {
+        check_refused(&run, name);
+    }
+}
+
+#[test]
+fn weights_that_are_no_numbers_are_refused() {
+    let folder = llamagen();
+    let weights = folder.path().join("gpt.safetensors");
+    rewritten(
+        &folder.path().join("c2i_tiny.pt"),
+        &weights,
+        |name, mut values, shape| {
+            if name == "layers.2.ffn_norm.weight" {
+                values[5] = f32::NAN;
+            }
+            Some((values, shape))
+        },
+    );
+    edited(folder.path(), "c2i_tiny.pt", "gpt.safetensors");
+    let run = image(folder.path(), &["6"], "out.png");
+    check_refused(&run, "`layers.2.ffn_norm.weight` holds NaN");
+}
+
+#[test]
+fn definitions_whose_parts_do_not_fit_name_the_field() {
+    let check = |folder: tempfile::TempDir, from: &str, to: &str, expected: &str| {
+        edited(folder.path(), from, to);
+        check_refused(&image(folder.path(), &["6"], "out.png"), expected);
+    };
+    check(var(), "depth = 3", "dept = 3", "did you mean `depth`?");
+    check(var(), "depth = 3", "depth = \"three\"", "invalid type");
+    check(
+        var(),
+        "num_classes = 10",
+        "num_classes = 11",
+        "10 classes, the model knows 11",
+    );
+    check(
+        var(),
+        "kind = \"var-vqvae\"",
+        "kind = \"var-vqvea\"",
+        "did you mean `var-vqvae`?",
+    );
+    check(var(), "num_heads = 4", "num_heads = 5", "heads");
+    check(
+        var(),
+        "[model]",
+        "[model]\npatch_nums = [1, 2]\n",
+        "model.patch_nums",
+    );
+    check(
+        llamagen(),
+        "block_size = 16",
+        "block_size = 25",
+        "model.block_size",
+    );
+    check(
+        llamagen(),
+        "\nvocab_size = 64",
+        "\nvocab_size = 63",
+        "model.vocab_size",
+    );
+    check(llamagen(), "size = 16", "size = 15", "size");
+    check(
+        llamagen(),
+        "kind = \"classes\"",
+        "kind = \"subword\"\nlength = 4",
+        "text of kind \"classes\"",
+    );
+    let folder = var();
+    std::fs::write(folder.path().join("classes.tsv"), "tench\n").unwrap();
+    check_refused(
+        &image(folder.path(), &["6"], "out.png"),
+        "classes.tsv: not a list of classes: line 1",
+    );
+}
