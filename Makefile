@@ -5,7 +5,7 @@ RAVEL := target/release/ravel
 # Video files in `make demo` and `make test`, through FFmpeg's libraries.
 VIDEO := --features ravel-cli/video
 
-.PHONY: demo test data data-text data-video bench setup setup-video setup-data setup-data-text
+.PHONY: demo test test-gpu data data-text data-video bench setup setup-gpu setup-video setup-data setup-data-text
 
 ## Builds Ravel and makes pictures with the embedded defaults, in ./demo.
 demo: setup-video
@@ -23,6 +23,10 @@ test: setup-video
 	$(CARGO) xtask check
 	$(CARGO) test --release --workspace $(VIDEO)
 	$(CARGO) check --release --package ravel-cli --all-targets
+
+## What runs on a GPU, on the machine's own or on Mesa's Vulkan in software: `doctor`, pictures, training.
+test-gpu: setup-gpu
+	$(CARGO) test --release --package ravel-cli --features gpu --test ravel gpu::
 
 ## Builds the default training data in ./data/emoji.
 data: setup-data
@@ -50,6 +54,9 @@ LIBAV := libavcodec libavformat libavutil libswscale libswresample
 
 setup-video: setup
 	@{ command -v clang && command -v ffmpeg && pkg-config --exists $(LIBAV); } >/dev/null 2>&1 || { command -v apt-get >/dev/null || { echo "FFmpeg 5.1 or newer with its development files, clang and pkg-config are needed"; exit 2; }; sudo=$$(command -v sudo || true); $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends ffmpeg clang pkg-config libavcodec-dev libavformat-dev libavutil-dev libswscale-dev libswresample-dev; }
+
+setup-gpu: setup
+	@ls /usr/share/vulkan/icd.d/*.json >/dev/null 2>&1 || { command -v apt-get >/dev/null || { echo "A Vulkan driver is needed"; exit 2; }; sudo=$$(command -v sudo || true); $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends mesa-vulkan-drivers; }
 
 setup-data: setup
 	@test -e /usr/share/fonts/truetype/noto/NotoColorEmoji.ttf -a -e /usr/share/unicode/emoji/emoji-test.txt || { sudo=$$(command -v sudo || true); $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends fonts-noto-color-emoji unicode-data; }

@@ -2,6 +2,9 @@
 
 mod bad_input;
 mod command;
+mod continued;
+#[cfg(feature = "gpu")]
+mod gpu;
 #[path = "../crates/ravel-hub/tests/common/mod.rs"]
 mod mirror;
 mod models;

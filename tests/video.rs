@@ -8,12 +8,12 @@ use ravel_media::{ClipPlan, ClipTarget, ClipWriter, Picture, encode_png};
 
 use crate::command::{Run, check_refused, command, from, ravel};
 
-fn folder() -> tempfile::TempDir {
+pub fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a folder for the test")
 }
 
 /// A small clip in any format that this build writes.
-fn clip(path: &Path, frames: usize) {
+pub fn clip(path: &Path, frames: usize) {
     let plan = ClipPlan {
         width: 48,
         height: 36,

@@ -17,7 +17,7 @@ const RECIPES: [(&str, &str); 5] = [
 ];
 
 /// A folder with six small pictures and all recipes.
-fn workshop() -> tempfile::TempDir {
+pub fn workshop() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let mut rows = String::new();
     for at in 0..6u8 {
@@ -53,8 +53,9 @@ fn library() -> tempfile::TempDir {
     folder
 }
 
+/// A run that ended well.
 #[track_caller]
-fn good(run: Run) -> Run {
+pub fn good(run: Run) -> Run {
     assert_eq!(run.code, 0, "{}", run.err);
     run
 }
