@@ -53,8 +53,15 @@ pub enum Command {
   ravel text \"It is a truth\" --contrastive 5,0.6
   ravel text \"Hello\" --pipeline models/Qwen3-4B --draft models/Qwen3-0.6B")]
     Text(TextOptions),
-    /// Look into an image tokenizer: pictures to codes and back.
-    #[command(subcommand)]
+    /// Look into a tokenizer: pictures or sound to codes and back.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  ravel tokenizer encode cat.png -o cat.json
+  ravel models pull mimi && ravel tokenizer encode a.wav -o a.json --pipeline mimi
+  ravel tokenizer decode a.json -o b.wav --pipeline mimi --pieces 0.5
+  ravel tokenizer eval --data sounds/ --pipeline mimi"
+    )]
     Tokenizer(TokenizerCommand),
     /// Train a tokenizer or a generator from a recipe.
     #[command(after_help = "Examples:
@@ -334,29 +341,36 @@ pub struct ReplayOptions {
 
 #[derive(Subcommand)]
 pub enum TokenizerCommand {
-    /// A picture's codes, as JSON.
+    /// The codes of a picture or a sound, as JSON.
     Encode {
-        /// PNG, JPEG, WebP or GIF; fitted to the tokenizer's size on white.
-        picture: PathBuf,
+        /// PNG, JPEG, WebP or GIF, fitted to the tokenizer's size on white; for a codec WAV, brought to its rate and channels.
+        #[arg(value_name = "PICTURE|WAV")]
+        input: PathBuf,
         /// Where to write; standard output without it.
         #[arg(short, long, value_name = "FILE|-")]
         output: Option<PathBuf>,
         /// Replace a file that is there.
         #[arg(long)]
         force: bool,
+        /// Sound: work in pieces of so many seconds, as it would arrive; the codes are the same.
+        #[arg(long, value_name = "SECONDS")]
+        pieces: Option<f64>,
         #[command(flatten)]
         pipeline: PipelineOptions,
     },
-    /// The picture of codes that `encode` wrote.
+    /// The picture or the sound of codes that `encode` wrote.
     Decode {
         /// The codes.
         codes: PathBuf,
-        /// The PNG to write, or `-`.
+        /// The PNG or WAV to write, or `-`.
         #[arg(short, long, value_name = "FILE|-")]
         output: PathBuf,
         /// Replace a file that is there.
         #[arg(long)]
         force: bool,
+        /// Sound: work in pieces of so many seconds, as codes would arrive.
+        #[arg(long, value_name = "SECONDS")]
+        pieces: Option<f64>,
         #[command(flatten)]
         pipeline: PipelineOptions,
     },
@@ -373,19 +387,35 @@ pub enum TokenizerCommand {
     },
     /// What is lost on the way to codes and back.
     Eval {
-        /// Captioned pictures (JSON lines).
-        #[arg(
-            long,
-            value_name = "ROWS",
-            default_value = "data/emoji/captions-64.jsonl"
-        )]
-        data: PathBuf,
+        /// Captioned pictures (JSON lines); for a codec WAV files and folders of them.
+        #[arg(long, value_name = "ROWS|WAV|FOLDER", num_args = 1..)]
+        data: Vec<PathBuf>,
         /// Print JSON.
         #[arg(long)]
         json: bool,
         #[command(flatten)]
         pipeline: PipelineOptions,
     },
+}
+
+impl TokenizerCommand {
+    /// Which tokenizer, and where it runs.
+    pub fn pipeline(&self) -> &PipelineOptions {
+        match self {
+            Self::Encode { pipeline, .. }
+            | Self::Decode { pipeline, .. }
+            | Self::Inspect { pipeline, .. }
+            | Self::Eval { pipeline, .. } => pipeline,
+        }
+    }
+
+    /// Seconds of a piece of sound, if it comes in pieces.
+    pub fn pieces(&self) -> Option<f64> {
+        match self {
+            Self::Encode { pieces, .. } | Self::Decode { pieces, .. } => *pieces,
+            _ => None,
+        }
+    }
 }
 
 #[derive(Args)]

@@ -12,6 +12,7 @@ mod interrupt;
 mod models;
 mod pipelines;
 mod progress;
+mod sound_tokenizer;
 mod text;
 mod tokenizer;
 mod train;

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use ravel_pipeline::{
-    Definition, LanguageParts, Source, Task, TextPart, build, build_language, build_tokenizer,
-    build_video, build_video_tokenizer, schema,
+    Definition, LanguageParts, PUBLISHED_TOKENIZERS, Source, Task, TextPart, build, build_language,
+    build_sound_tokenizer, build_tokenizer, build_video, build_video_tokenizer, schema,
 };
 use serde_json::json;
 use text_to_image::{Files, PUBLISHED, TextToImage};
@@ -66,7 +66,12 @@ const EMBEDDED: &[(&str, Files)] = &[];
 
 /// The pipelines in this program: those with their weights, then definitions of published models.
 fn known() -> impl Iterator<Item = &'static (&'static str, Files)> {
-    EMBEDDED.iter().chain(PUBLISHED)
+    EMBEDDED.iter().chain(published())
+}
+
+/// Definitions of published models, whose weights are pulled.
+fn published() -> impl Iterator<Item = &'static (&'static str, Files)> {
+    PUBLISHED.iter().chain(PUBLISHED_TOKENIZERS)
 }
 
 /// Names of the pipelines in this program.
@@ -185,7 +190,7 @@ pub fn run(command: &PipelinesCommand) -> Result<(), Failure> {
 fn list(json: bool) -> Result<(), Failure> {
     for &(name, files) in known() {
         let (definition, source) = open(name)?;
-        let published = PUBLISHED.iter().any(|(published, _)| *published == name);
+        let published = published().any(|(published, _)| *published == name);
         let ready = definition
             .files()
             .iter()
@@ -251,6 +256,10 @@ fn check(name: &str, device: DeviceName) -> Result<(), Failure> {
         }
         Task::VideoTokenizer => {
             build_video_tokenizer(definition.tokenizer_part()?, &source, &device)?;
+            say(&format!("{name}: {} is whole", definition.name));
+        }
+        Task::SoundTokenizer => {
+            build_sound_tokenizer(definition.tokenizer_part()?, &source, &device)?;
             say(&format!("{name}: {} is whole", definition.name));
         }
         Task::ImageTokenizer => {

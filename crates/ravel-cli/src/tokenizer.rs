@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use ravel_core::{Codes, ImageTokenizer, Images, Layout};
 use ravel_eval::{TokenizerReport, tokenizer_report};
 use ravel_media::{encode_png, images_from_pictures, pictures_from_images, read_image, write_new};
-use ravel_pipeline::build_tokenizer;
+use ravel_pipeline::{Definition, Source, build_tokenizer};
 use ravel_train::{DataConfig, Item, Pictures};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -14,8 +14,11 @@ use serde_json::json;
 use crate::arguments::{PipelineOptions, TokenizerCommand};
 use crate::failure::Failure;
 use crate::progress::{say, write};
+use crate::sound_tokenizer::{self, Codec};
 use crate::{interrupt, pipelines};
 
+/// What is measured where no pictures are named.
+const PICTURES: &str = "data/emoji/captions-64.jsonl";
 /// Pictures measured at a time.
 const BATCH: usize = 32;
 
@@ -40,29 +43,64 @@ pub fn open(options: &PipelineOptions) -> Result<(Box<dyn ImageTokenizer>, Devic
 
 /// Runs `ravel tokenizer`.
 pub fn run(command: &TokenizerCommand) -> Result<(), Failure> {
+    let options = command.pipeline();
+    if let Some((definition, source)) = sound_tokenizer::definition(options)? {
+        return run_on_sound(command, &definition, &source);
+    }
+    if command.pieces().is_some() {
+        return Err(Failure::input_with(
+            "--pieces is for sound",
+            "leave it out, or name a codec: `ravel pipelines list`",
+        ));
+    }
     match command {
         TokenizerCommand::Encode {
-            picture,
+            input,
             output,
             force,
-            pipeline,
-        } => encode(picture, output.as_deref(), *force, pipeline),
+            ..
+        } => encode(input, output.as_deref(), *force, options),
         TokenizerCommand::Decode {
             codes,
             output,
             force,
-            pipeline,
-        } => decode(codes, output, *force, pipeline),
-        TokenizerCommand::Inspect {
-            data,
-            json,
-            pipeline,
-        } => inspect(data.as_deref(), *json, pipeline),
-        TokenizerCommand::Eval {
-            data,
-            json,
-            pipeline,
-        } => eval(data, *json, pipeline),
+            ..
+        } => decode(codes, output, *force, options),
+        TokenizerCommand::Inspect { data, json, .. } => inspect(data.as_deref(), *json, options),
+        TokenizerCommand::Eval { data, json, .. } => match &data[..] {
+            [] => eval(Path::new(PICTURES), *json, options),
+            [rows] => eval(rows, *json, options),
+            more => Err(Failure::input(format!(
+                "{} files are named with --data, one file of captioned pictures is expected",
+                more.len()
+            ))),
+        },
+    }
+}
+
+fn run_on_sound(
+    command: &TokenizerCommand,
+    definition: &Definition,
+    source: &Source,
+) -> Result<(), Failure> {
+    let open = || Codec::open(definition, source, command.pipeline().device.device);
+    match command {
+        TokenizerCommand::Encode {
+            input,
+            output,
+            force,
+            pieces,
+            ..
+        } => sound_tokenizer::encode(&open()?, input, *pieces, (output.as_deref(), *force)),
+        TokenizerCommand::Decode {
+            codes,
+            output,
+            force,
+            pieces,
+            ..
+        } => sound_tokenizer::decode(&open()?, codes, *pieces, (output, *force)),
+        TokenizerCommand::Inspect { json, .. } => sound_tokenizer::inspect(definition, *json),
+        TokenizerCommand::Eval { data, json, .. } => sound_tokenizer::eval(&open()?, data, *json),
     }
 }
 

@@ -4,12 +4,14 @@
 mod generator;
 mod retrieval;
 mod similarity;
+mod sound;
 mod tokenizer;
 pub mod video;
 
 pub use generator::loss_per_token;
 pub use retrieval::{Gallery, RetrievalReport, features};
 pub use similarity::{psnr, ssim};
+pub use sound::{SoundDistance, si_sdr, sound_distance};
 pub use tokenizer::{TokenizerReport, tokenizer_report};
 
 /// The tensor's numbers on the host. Waits for the device.

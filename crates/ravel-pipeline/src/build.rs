@@ -108,7 +108,7 @@ pub(crate) fn tokenizer(
                 let config = config.0.tokenizer();
                 Box::new(MultiscaleImageTokenizer::new(module, &config)) as _
             }),
-        TokenizerPart::CausalVideo { .. } => unreachable!("its spec() is an error"),
+        _ => unreachable!("its spec() is an error"),
     })
 }
 
@@ -132,7 +132,7 @@ pub(crate) fn fresh_tokenizer(
         TokenizerPart::LlamagenVq { config, size, .. } => grid(&config.0.tokenizer(*size)),
         TokenizerPart::MultiscaleImage { config, .. } => pyramid(config),
         TokenizerPart::VarVqvae { config, .. } => pyramid(&config.0.tokenizer()),
-        TokenizerPart::CausalVideo { .. } => unreachable!("its spec() is an error"),
+        _ => unreachable!("its spec() is an error"),
     })
 }
 

@@ -1,6 +1,7 @@
 //! The definition file.
 
 use causal_video::{CausalVideoConfig, PerFrame};
+use multirate_codec::SnacConfig;
 use multiscale_image::MultiscaleImageConfig;
 use ravel_backbone::TransformerConfig;
 use ravel_core::{ImageSpec, VideoSpec};
@@ -8,6 +9,7 @@ use ravel_decode::{DecodingConfig, FillingConfig, SamplerConfig};
 use ravel_families::{llamagen_vq, var};
 use ravel_heads::{HeadConfig, NextFrameConfig};
 use ravel_text::Classes;
+use rvq_codec::{DacConfig, EncodecConfig, FireflyConfig, MimiConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use vq_image::VqImageConfig;
@@ -26,6 +28,8 @@ pub enum Task {
     ImageTokenizer,
     /// A clip becomes codes and back; no generator.
     VideoTokenizer,
+    /// Sound becomes codes and back; no generator.
+    SoundTokenizer,
     /// Frames in, the frames that come next out.
     VideoContinuation,
     /// Text goes on.
@@ -39,6 +43,7 @@ impl Task {
             Self::TextToImage => "text-to-image",
             Self::ImageTokenizer => "image-tokenizer",
             Self::VideoTokenizer => "video-tokenizer",
+            Self::SoundTokenizer => "sound-tokenizer",
             Self::VideoContinuation => "video-continuation",
             Self::TextGeneration => "text-generation",
         }
@@ -190,6 +195,46 @@ pub enum TokenizerPart {
         /// Sizes.
         config: CausalVideoConfig,
     },
+    /// EnCodec as it was published.
+    Encodec {
+        /// File with the weights.
+        weights: String,
+        /// Sizes.
+        #[serde(default)]
+        config: EncodecConfig,
+    },
+    /// The Descript audio codec as it was published.
+    Dac {
+        /// File with the weights.
+        weights: String,
+        /// Sizes.
+        #[serde(default)]
+        config: DacConfig,
+    },
+    /// SNAC as it was published.
+    Snac {
+        /// File with the weights.
+        weights: String,
+        /// Sizes.
+        #[serde(default)]
+        config: SnacConfig,
+    },
+    /// Mimi as it was published.
+    Mimi {
+        /// File with the weights.
+        weights: String,
+        /// Sizes.
+        #[serde(default)]
+        config: MimiConfig,
+    },
+    /// Fish-Speech's firefly codec as it was published.
+    Firefly {
+        /// File with the weights.
+        weights: String,
+        /// Sizes.
+        #[serde(default)]
+        config: FireflyConfig,
+    },
 }
 
 impl TokenizerPart {
@@ -201,6 +246,11 @@ impl TokenizerPart {
             Self::LlamagenVq { .. } => "llamagen-vq",
             Self::VarVqvae { .. } => "var-vqvae",
             Self::CausalVideo { .. } => "causal-video",
+            Self::Encodec { .. } => "encodec",
+            Self::Dac { .. } => "dac",
+            Self::Snac { .. } => "snac",
+            Self::Mimi { .. } => "mimi",
+            Self::Firefly { .. } => "firefly",
         }
     }
 
@@ -211,7 +261,12 @@ impl TokenizerPart {
             | Self::MultiscaleImage { weights, .. }
             | Self::LlamagenVq { weights, .. }
             | Self::VarVqvae { weights, .. }
-            | Self::CausalVideo { weights, .. } => weights,
+            | Self::CausalVideo { weights, .. }
+            | Self::Encodec { weights, .. }
+            | Self::Dac { weights, .. }
+            | Self::Snac { weights, .. }
+            | Self::Mimi { weights, .. }
+            | Self::Firefly { weights, .. } => weights,
         }
     }
 
@@ -231,9 +286,9 @@ impl TokenizerPart {
                 let config = config.0.tokenizer();
                 config.validate().map(|()| config.spec())
             }
-            Self::CausalVideo { .. } => Err(ravel_core::Error::Config {
+            other => Err(ravel_core::Error::Config {
                 field: "tokenizer.kind".into(),
-                found: self.kind().into(),
+                found: other.kind().into(),
                 expected: "a tokenizer of pictures".into(),
             }),
         }
@@ -313,6 +368,9 @@ impl Definition {
         }
         if self.task == Task::TextGeneration {
             return self.check_language(source);
+        }
+        if self.task == Task::SoundTokenizer {
+            return self.check_sound(source);
         }
         if !self.decoding.is_one_by_one() {
             return Err(part(ravel_core::Error::Config {
