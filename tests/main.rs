@@ -1,6 +1,7 @@
 //! The program from outside: what it prints, writes and refuses, and the trainer that made its models.
 
 mod bad_input;
+mod bench;
 mod codecs;
 mod command;
 mod continued;

@@ -76,6 +76,9 @@ pub enum Command {
     /// Published checkpoints: list, pull, verify and remove them.
     #[command(subcommand)]
     Models(ModelsCommand),
+    /// Measure how long a published model's sizes take on this machine, from random weights.
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Say what this machine and this build can do.
     Doctor(DoctorOptions),
     /// Print completions for a shell.
@@ -569,6 +572,41 @@ HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_HUB_OFFLINE and HF_TOKEN mean what they m
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Subcommand)]
+pub enum BenchCommand {
+    /// A whole picture: the class's first unit, all others, and from codes to pixels.
+    Image(BenchImageOptions),
+}
+
+#[derive(Args)]
+pub struct BenchImageOptions {
+    /// Whose sizes.
+    #[arg(long, value_enum)]
+    pub preset: Preset,
+    /// The source of all randomness, weights included.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Threads to compute on; all cores without it.
+    #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
+    pub threads: Option<usize>,
+    /// Print a JSON object.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub device: DeviceOptions,
+}
+
+/// Sizes to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Preset {
+    /// LlamaGen-B: 256x256 in 256 codes, scale 4.
+    LlamagenB,
+    /// VAR-d16: 256x256 in ten scales, 680 codes.
+    VarD16,
+    /// Toy sizes, to try it out.
+    Tiny,
 }
 
 #[derive(Args)]

@@ -4,13 +4,13 @@ use serde_json::json;
 
 use crate::arguments::{DeviceName, DoctorOptions};
 use crate::failure::Failure;
-use crate::pipelines;
 use crate::progress::say;
+use crate::{pipelines, system};
 
 /// Looks and tells.
 pub fn run(options: &DoctorOptions) -> Result<(), Failure> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let memory = memory();
+    let memory = system::memory();
     let features: Vec<&str> = [
         ("embedded", cfg!(feature = "embedded")),
         ("gpu", cfg!(feature = "gpu")),
@@ -89,16 +89,6 @@ fn works(device: DeviceName) -> bool {
     .ok()
     .flatten()
     .unwrap_or(false)
-}
-
-/// Bytes of memory that programs may still take, where the system tells.
-fn memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text
-        .lines()
-        .find(|line| line.starts_with("MemAvailable:"))?;
-    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib * 1024)
 }
 
 fn instructions() -> Vec<&'static str> {

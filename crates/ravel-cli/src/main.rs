@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)] // This is the crate that prints.
 
 mod arguments;
+mod bench;
 mod doctor;
 mod drift;
 mod evaluate;
@@ -13,6 +14,7 @@ mod models;
 mod pipelines;
 mod progress;
 mod sound_tokenizer;
+mod system;
 mod text;
 mod tokenizer;
 mod train;
@@ -59,6 +61,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Eval(options)) => evaluate::run(&options),
         Some(Command::Pipelines(command)) => pipelines::run(&command),
         Some(Command::Models(command)) => models::run(&command),
+        Some(Command::Bench(command)) => bench::run(&command),
         Some(Command::Doctor(options)) => doctor::run(&options),
         Some(Command::Completions { shell }) => {
             let mut bytes = Vec::new();

@@ -82,10 +82,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// A definition by name or file, with where its files are.
 pub fn open(name: &str) -> Result<(Definition, Source), Failure> {
     if let Some((_, files)) = known().find(|(known, _)| *known == name) {
-        let source = Source::Embedded(files);
-        let text = source.read("pipeline.toml")?;
-        let text = String::from_utf8_lossy(&text);
-        return Ok((Definition::parse(name, &text)?, source));
+        return of_files(name, files);
     }
     let path = Path::new(name);
     if path.is_dir() {
@@ -116,6 +113,14 @@ pub fn open(name: &str) -> Result<(Definition, Source), Failure> {
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());
     let source = Source::Folder(folder.unwrap_or(Path::new(".")).to_path_buf());
+    Ok((Definition::parse(name, &text)?, source))
+}
+
+/// A definition among files in this program.
+pub fn of_files(name: &str, files: Files) -> Result<(Definition, Source), Failure> {
+    let source = Source::Embedded(files);
+    let text = source.read("pipeline.toml")?;
+    let text = String::from_utf8_lossy(&text);
     Ok((Definition::parse(name, &text)?, source))
 }
 

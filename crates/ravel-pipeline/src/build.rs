@@ -9,7 +9,7 @@ use ravel_decode::SamplerConfig;
 use ravel_families::FamilyError;
 use ravel_heads::{HeadConfig, PrefixConfig};
 use ravel_text::Subwords;
-use ravel_weights::{WeightsError, load, sha256_hex};
+use ravel_weights::{WeightsError, draw, load, sha256_hex};
 use vq_image::{VqImageConfig, VqImageTokenizer};
 
 use crate::conditioner::{Conditioner, WordConditioner};
@@ -122,10 +122,14 @@ pub(crate) fn fresh_tokenizer(
         source,
     })?;
     let grid = |config: &VqImageConfig| -> Box<dyn ImageTokenizer> {
-        Box::new(VqImageTokenizer::new(config.init(device), config))
+        let module = config.init(device);
+        draw(&module);
+        Box::new(VqImageTokenizer::new(module, config))
     };
     let pyramid = |config: &MultiscaleImageConfig| -> Box<dyn ImageTokenizer> {
-        Box::new(MultiscaleImageTokenizer::new(config.init(device), config))
+        let module = config.init(device);
+        draw(&module);
+        Box::new(MultiscaleImageTokenizer::new(module, config))
     };
     Ok(match part {
         TokenizerPart::VqImage { config, .. } => grid(config),

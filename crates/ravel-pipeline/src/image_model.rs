@@ -6,7 +6,7 @@ use ravel_families::llamagen_gpt::ModelType;
 use ravel_families::{FamilyError, llamagen_gpt, var};
 use ravel_heads::{CaptionEmbedding, PrefixEmbedding};
 use ravel_text::Classes;
-use ravel_weights::Checkpoint;
+use ravel_weights::{Checkpoint, draw};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -140,6 +140,8 @@ impl Model {
                     Some(checkpoint) => config.load(checkpoint, device)?,
                     None => config.init(device)?,
                 };
+                draw(&parts.backbone);
+                draw(&parts.head);
                 Ok(Built {
                     prefix: match parts.prefix {
                         llamagen_gpt::Prefix::Class(prefix) => Prefix::Class(prefix),
@@ -154,6 +156,8 @@ impl Model {
                     Some(checkpoint) => config.load(checkpoint, device)?,
                     None => config.init(device)?,
                 };
+                draw(&parts.backbone);
+                draw(&parts.head);
                 Ok(Built {
                     prefix: Prefix::Class(parts.prefix),
                     backbone: Box::new(parts.backbone),

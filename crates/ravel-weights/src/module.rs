@@ -15,6 +15,34 @@ pub fn tensors_of<M: Module>(module: &M) -> Vec<(String, TensorData)> {
     collect.tensors
 }
 
+/// Draws all parameters that were not read yet, in the module's order.
+pub fn draw<M: Module>(module: &M) {
+    module.visit(&mut Draw);
+}
+
+struct Draw;
+
+impl ModuleVisitor for Draw {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let _ = param.val();
+    }
+}
+
+/// Numbers in all real parameters of a module, counted on shapes: nothing is drawn.
+pub fn parameters<M: Module>(module: &M) -> usize {
+    let mut count = Count(0);
+    module.visit(&mut count);
+    count.0
+}
+
+struct Count(usize);
+
+impl ModuleVisitor for Count {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.0 += param.lazy_shape().num_elements();
+    }
+}
+
 #[derive(Default)]
 struct Collect {
     path: Vec<String>,

@@ -34,3 +34,9 @@ pub static PUBLISHED: &[(&str, Files)] = definitions![
     "var-d30",
     "var-d36",
 ];
+
+/// A definition without weights, of toy sizes, to try measurements out.
+pub static TINY: Files = &[
+    ("pipeline.toml", include_bytes!("../presets/tiny.toml")),
+    ("imagenet-1k.tsv", CLASSES),
+];

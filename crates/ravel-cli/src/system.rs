@@ -1,0 +1,19 @@
+//! What the system tells of memory.
+
+/// Bytes that programs may still take, where the system tells.
+pub fn memory() -> Option<u64> {
+    kib("/proc/meminfo", "MemAvailable:")
+}
+
+/// The most bytes that this process has held so far, mapped pages included, where the system tells.
+pub fn peak_memory() -> Option<u64> {
+    kib("/proc/self/status", "VmHWM:")
+}
+
+/// A line of the kernel's own, in bytes.
+fn kib(file: &str, name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024)
+}
