@@ -415,7 +415,7 @@ fn definitions_of_published_models_are_known_by_name() {
         .collect();
     let published: Vec<&str> = listed
         .iter()
-        .filter(|row| row["published"] == true)
+        .filter(|row| row["published"] == true && row["task"] == "text-to-image")
         .map(|row| {
             assert_eq!(row["ready"], false, "{row}");
             row["name"].as_str().unwrap()

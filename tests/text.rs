@@ -355,6 +355,62 @@ fn a_text_is_measured_in_bits_per_byte() {
 }
 
 #[test]
+fn published_models_run_by_name() {
+    let files = published(600);
+    let hub = files.path().join("hub");
+    let go = |arguments: &[&str]| {
+        let mut command = command(files.path(), arguments);
+        from(command.env("HF_HOME", &hub).output().unwrap())
+    };
+    let list = go(&["pipelines", "list", "--json"]).text();
+    for name in [
+        "gpt2-xl",
+        "llama-3.2-3b-instruct",
+        "qwen2.5-7b",
+        "qwen3-0.6b",
+        "mistral-7b",
+    ] {
+        assert!(list.contains(&format!("\"name\":\"{name}\"")), "{name}");
+        let run = go(&["text", "The river", "--pipeline", name]);
+        check_refused(&run, "not in the cache");
+        let hint = format!("hint: `ravel models pull {name}` fetches it");
+        assert!(run.err.contains(&hint), "{}", run.err);
+    }
+    // A tiny model in the place of the published one.
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    let root = hub.join("hub/models--meta-llama--Llama-3.2-1B");
+    let snapshot = root.join("snapshots").join(commit);
+    std::fs::create_dir_all(&snapshot).unwrap();
+    std::fs::create_dir_all(root.join("refs")).unwrap();
+    std::fs::write(root.join("refs/main"), commit).unwrap();
+    for entry in std::fs::read_dir(files.path()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            std::fs::copy(&path, snapshot.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    let by_name = [
+        "text",
+        "The river",
+        "--pipeline",
+        "llama-3.2-1b",
+        "--max-tokens",
+        "20",
+    ];
+    let run = go(&by_name);
+    assert_eq!(run.code, 0, "{}", run.err);
+    assert!(run.out == text(files.path(), &["The river"]).out);
+    let check = go(&["pipelines", "check", "llama-3.2-1b"]);
+    assert_eq!(check.code, 0, "{}", check.err);
+    let weights = snapshot.join("model.safetensors");
+    let whole = std::fs::read(&weights).unwrap();
+    std::fs::write(&weights, &whole[..whole.len() / 2]).unwrap();
+    check_refused(&go(&by_name), "model.safetensors");
+    std::fs::remove_file(&weights).unwrap();
+    check_refused(&go(&by_name), "not in the cache");
+}
+
+#[test]
 fn the_embedded_model_goes_on_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let run = ravel(

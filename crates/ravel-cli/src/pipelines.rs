@@ -71,7 +71,8 @@ fn known() -> impl Iterator<Item = &'static (&'static str, Files)> {
 
 /// Definitions of published models, whose weights are pulled.
 fn published() -> impl Iterator<Item = &'static (&'static str, Files)> {
-    PUBLISHED.iter().chain(PUBLISHED_TOKENIZERS)
+    let generators = PUBLISHED.iter().chain(text_generation::PUBLISHED);
+    generators.chain(PUBLISHED_TOKENIZERS)
 }
 
 /// Names of the pipelines in this program.

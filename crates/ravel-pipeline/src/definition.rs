@@ -334,9 +334,10 @@ impl Definition {
         toml::to_string_pretty(self).expect("a definition is plain data")
     }
 
-    /// All files that a pipeline with a tokenizer names: of its text, its generator, its tokenizer.
+    /// All files that it names: of its text, its generator, its tokenizer, or those of a published language model.
     pub fn files(&self) -> Vec<&str> {
         let mut files = self.text.as_ref().map_or(Vec::new(), TextPart::files);
+        files.extend(self.published.iter().flat_map(Published::files));
         files.extend(self.weights.as_deref());
         files.extend(self.tokenizer.as_ref().map(TokenizerPart::weights));
         files

@@ -59,7 +59,8 @@ pub fn build_language(
     device: &Device,
 ) -> Result<LanguageParts, PipelineError> {
     if let Some(published) = &definition.published {
-        return published::build(definition, published, source, device);
+        let built = published::build(definition, published, source, device);
+        return built.map_err(|error| error.of(&definition.name));
     }
     definition.check_language(source)?;
     let spec = definition.language_spec()?;
@@ -122,7 +123,7 @@ impl Definition {
         };
         self.decoding.validate().map_err(part)?;
         if let Some(published) = &self.published {
-            return published::check(published, source);
+            return published::check(published, source).map_err(|error| error.of(&self.name));
         }
         let spec = self.language_spec()?;
         if spec.head.positions && matches!(self.decoding, DecodingConfig::ContrastiveSearch(_)) {

@@ -46,6 +46,20 @@ pub struct Published {
     pub generation: Option<String>,
 }
 
+impl Published {
+    /// All files that it names.
+    pub fn files(&self) -> Vec<&str> {
+        let maybe = [&self.chat, &self.template, &self.generation];
+        let maybe = maybe.into_iter().filter_map(|file| file.as_deref());
+        let needed = [&self.config, &self.vocabulary, &self.weights];
+        needed
+            .into_iter()
+            .map(String::as_str)
+            .chain(maybe)
+            .collect()
+    }
+}
+
 impl Definition {
     /// The definition that a folder with the files of a published language model stands for.
     ///
@@ -208,6 +222,9 @@ pub(crate) fn build(
 
 /// Checks all that can be known without building.
 pub(crate) fn check(published: &Published, source: &Source) -> Result<(), PipelineError> {
+    for file in published.files() {
+        source.check(file)?;
+    }
     let config = language::read(&text(source, &published.config)?)?;
     config.validate()?;
     let bytes = source.read(&published.vocabulary)?;

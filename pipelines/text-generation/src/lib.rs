@@ -7,6 +7,7 @@ mod chat;
 mod date;
 mod draft;
 mod measure;
+mod published;
 mod python;
 mod stop;
 
@@ -24,6 +25,7 @@ pub use chat::{ChatError, ChatTemplates, Message, Role};
 pub use date::Date;
 use draft::Draft;
 pub use measure::{Measure, MeasureError};
+pub use published::PUBLISHED;
 pub use stop::StopScan;
 
 /// What is asked for.
