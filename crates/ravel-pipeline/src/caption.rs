@@ -108,8 +108,26 @@ impl<'a> CaptionSpec<'a> {
     }
 }
 
+/// Signs that captions are cleaned of, as those of the training were.
+const SIGNS: &str = "#®•©™&@·º½¾¿¡§~()[]{}|\\/*";
+
+/// A caption as those of the training were written: in lower case, without signs, with plain dashes and quotes and single spaces.
+///
+/// What else the published code removes is not looked for: addresses, HTML, file names, numbers of articles.
+fn cleaned(caption: &str) -> String {
+    let plain = |letter: char| match letter {
+        '\u{2010}'..='\u{2015}' | '\u{301c}' | '\u{3030}' | '\u{fe58}' | '\u{ff0d}' => '-',
+        '`' | '´' | '«' | '»' | '“' | '”' | '¨' => '"',
+        '‘' | '’' => '\'',
+        sign if SIGNS.contains(sign) => ' ',
+        letter => letter,
+    };
+    let letters: String = caption.to_lowercase().chars().map(plain).collect();
+    letters.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 impl CaptionConditioner {
-    /// The ids of a caption and its end, in lower case as the encoder's captions were in training.
+    /// The ids of a caption and its end.
     ///
     /// # Errors
     /// [`TextError::Empty`], [`TextError::TooLong`] or [`TextError::TooLarge`].
@@ -120,11 +138,10 @@ impl CaptionConditioner {
                 limit: MAX_PROMPT_BYTES,
             });
         }
-        let words: Vec<&str> = caption.split_whitespace().collect();
-        if words.is_empty() {
+        let text = cleaned(caption);
+        if text.is_empty() {
             return Err(TextError::Empty);
         }
-        let text = words.join(" ").to_lowercase();
         let mut ids = self.vocabulary.encode(&text, false)?.ids;
         if ids.len() + 1 > self.length {
             return Err(TextError::TooLong {
@@ -164,5 +181,20 @@ impl CaptionConditioner {
             0 => text,
             empty => Tensor::cat(vec![Tensor::zeros([1, empty, width], device), text], 1),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn captions_are_cleaned_as_in_training() {
+        assert_eq!(cleaned(" A  RED\tboat. "), "a red boat.");
+        assert_eq!(
+            cleaned("“Tom’s” boat — (red/blue) #1 & more*"),
+            "\"tom's\" boat - red blue 1 more"
+        );
+        assert_eq!(cleaned("[*]"), "");
     }
 }

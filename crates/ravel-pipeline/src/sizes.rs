@@ -48,3 +48,29 @@ fn unknown(given: &Map<String, Value>, known: &Map<String, Value>) -> Option<Str
         Some(inner) => unknown(value.as_object()?, inner.as_object()?),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use ravel_families::var::Config;
+
+    use super::*;
+
+    #[test]
+    fn keys_that_no_reader_knows_are_refused_at_any_depth() {
+        let read = |text: &str| toml::from_str::<Sizes<Config>>(text);
+        let sizes = read("depth = 20\n[vae]\nch = 32\n").unwrap().0;
+        assert_eq!((sizes.depth, sizes.vae.ch, sizes.embed_dim), (20, 32, 1024));
+        for (text, key) in [
+            ("dept = 20", "`dept`"),
+            ("[vae]\nchannels = 32", "`channels`"),
+        ] {
+            let line = read(text).unwrap_err().to_string();
+            assert!(
+                line.contains("unknown field") && line.contains(key),
+                "{line}"
+            );
+        }
+        let again = toml::to_string(&Sizes(sizes.clone())).unwrap();
+        assert_eq!(read(&again).unwrap().0, sizes);
+    }
+}

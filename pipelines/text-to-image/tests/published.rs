@@ -135,6 +135,18 @@ fn tokenizers_and_the_text_encoder_have_their_published_sizes() {
 }
 
 #[test]
+fn the_schema_names_every_key_of_every_definition() {
+    let schema = ravel_pipeline::schema();
+    for (name, files) in PUBLISHED {
+        let text = std::str::from_utf8(files[0].1).unwrap();
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        for (key, _) in lines.filter_map(|line| line.split_once(" = ")) {
+            assert!(schema.contains(&format!("\"{key}\"")), "{name}: {key}");
+        }
+    }
+}
+
+#[test]
 fn definitions_say_what_the_published_scripts_do() {
     for (name, definition) in definitions() {
         assert_eq!(
