@@ -106,6 +106,7 @@ struct Absent {
     layers: usize,
     heads: usize,
     kv_heads: usize,
+    positions: usize,
 }
 
 /// The model, ready to run.
@@ -137,6 +138,7 @@ impl Config {
             layers: 16,
             heads: 32,
             kv_heads: 8,
+            positions: self.max_position_embeddings,
         })
     }
 
@@ -150,6 +152,7 @@ impl Config {
             layers: 4,
             heads: 8,
             kv_heads: 2,
+            positions: self.num_codebooks + 1,
         })
     }
 
@@ -236,7 +239,7 @@ impl Llama {
             norm_eps: self.rms_norm_eps.unwrap_or(1e-5),
             activation: activation(FAMILY, "hidden_act", curve)?,
             gated: true,
-            rotary: Some(self.rope.rotary(FAMILY, 500_000.0)?),
+            rotary: Some(self.rope.rotary(FAMILY, 500_000.0, absent.positions)?),
             bias: self.attention_bias,
             feed_forward_bias: Some(self.mlp_bias),
             ..TransformerConfig::default()
@@ -262,6 +265,8 @@ fn keys(checkpoint: &Checkpoint) -> Result<KeyTable, FamilyError> {
 
 #[cfg(test)]
 mod tests {
+    use ravel_nn::Scaling;
+
     use super::*;
 
     #[test]
@@ -285,16 +290,19 @@ mod tests {
         let (backbone, depth) = (config.backbone(), config.over_depth());
         let (backbone, depth) = (backbone.expect("known"), depth.expect("known"));
         let scaling = backbone.rotary.and_then(|rotary| rotary.scaling);
-        assert_eq!(scaling.map(|by| by.factor), Some(32.0));
+        assert!(matches!(scaling, Some(Scaling::Llama3(by)) if by.factor == 32.0));
         assert_eq!(
             (backbone.bias, backbone.feed_forward_bias),
             (true, Some(false))
         );
         assert_eq!((depth.bias, depth.feed_forward_bias), (false, Some(true)));
         assert_eq!(depth.head_width, Some(8));
-        let odd = r#"{"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}"#;
+        let odd = r#"{"rope_scaling": {"rope_type": "longrope", "factor": 2.0}}"#;
         let line = Config::read(odd).expect("readable").backbone();
         let line = line.expect_err("unknown").to_string();
-        assert!(line.contains("rope_scaling.rope_type is yarn"), "{line}");
+        assert!(
+            line.contains("rope_scaling.rope_type is longrope"),
+            "{line}"
+        );
     }
 }

@@ -227,7 +227,11 @@ impl Config {
             norm_eps: encoder.norm_eps,
             activation: activation(FAMILY, "hidden_act", &encoder.hidden_act)?,
             gated: true,
-            rotary: Some(encoder.rope.rotary(FAMILY, 10_000.0)?),
+            rotary: Some(
+                encoder
+                    .rope
+                    .rotary(FAMILY, 10_000.0, encoder.max_position_embeddings)?,
+            ),
             attention_scale: Some(1.0),
             ..TransformerConfig::default()
         })
@@ -249,7 +253,11 @@ impl Config {
             norm_eps: decoder.norm_eps,
             activation: activation(FAMILY, "hidden_act", &decoder.hidden_act)?,
             gated: true,
-            rotary: Some(decoder.rope.rotary(FAMILY, 10_000.0)?),
+            rotary: Some(
+                decoder
+                    .rope
+                    .rotary(FAMILY, 10_000.0, decoder.max_position_embeddings)?,
+            ),
             attention_scale: Some(1.0),
             cross_attention: Some(decoder.cross_hidden_size),
             cross_heads: Some(decoder.cross_num_attention_heads),

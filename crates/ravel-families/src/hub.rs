@@ -1,6 +1,6 @@
 //! What configurations of the `transformers` library have in common.
 
-use ravel_nn::{Activation, Llama3Scaling, RotaryConfig};
+use ravel_nn::{Activation, Llama3Scaling, RotaryConfig, Scaling as Stretch, YarnScaling};
 use serde::Deserialize;
 
 use crate::FamilyError;
@@ -26,14 +26,21 @@ struct Scaling {
     low_freq_factor: Option<f64>,
     high_freq_factor: Option<f64>,
     original_max_position_embeddings: Option<f64>,
+    attention_factor: Option<f64>,
+    beta_fast: Option<f64>,
+    beta_slow: Option<f64>,
+    mscale: Option<f64>,
+    mscale_all_dim: Option<f64>,
+    truncate: Option<bool>,
 }
 
 impl Rope {
-    /// The rotation, with the family's own base where the file names none.
+    /// The rotation of a model of so many `positions`, with the family's own base where the file names none.
     pub(crate) fn rotary(
         &self,
         family: &'static str,
         base: f64,
+        positions: usize,
     ) -> Result<RotaryConfig, FamilyError> {
         if let Some(share) = self.partial_rotary_factor.filter(|share| *share != 1.0) {
             return Err(unknown(family, "partial_rotary_factor", share, "1"));
@@ -43,7 +50,7 @@ impl Rope {
         Ok(RotaryConfig {
             base: self.rope_theta.or(given).unwrap_or(base),
             scaling: match scaling {
-                Some(scaling) => scaling.stretch(family)?,
+                Some(scaling) => scaling.stretch(family, positions)?,
                 None => None,
             },
             ..RotaryConfig::default()
@@ -52,7 +59,11 @@ impl Rope {
 }
 
 impl Scaling {
-    fn stretch(&self, family: &'static str) -> Result<Option<Llama3Scaling>, FamilyError> {
+    fn stretch(
+        &self,
+        family: &'static str,
+        positions: usize,
+    ) -> Result<Option<Stretch>, FamilyError> {
         let kind = self.rope_type.as_deref().or(self.kind.as_deref());
         let needed = |name: &str, value: Option<f64>| {
             value.filter(|value| *value > 0.0).ok_or_else(|| {
@@ -68,14 +79,14 @@ impl Scaling {
         match kind.unwrap_or("default") {
             // Within the positions that it was made for, which are all that is offered, the dynamic kind stretches nothing.
             "default" | "dynamic" => Ok(None),
-            "linear" => Ok(Some(Llama3Scaling {
+            "linear" => Ok(Some(Stretch::Llama3(Llama3Scaling {
                 factor: needed("factor", self.factor)?,
                 low_frequency_factor: 1.0,
                 high_frequency_factor: 1.0,
                 // Every wave is longer than this, so all are divided.
                 original_positions: 0.0,
-            })),
-            "llama3" => Ok(Some(Llama3Scaling {
+            }))),
+            "llama3" => Ok(Some(Stretch::Llama3(Llama3Scaling {
                 factor: needed("factor", self.factor)?,
                 low_frequency_factor: needed("low_freq_factor", self.low_freq_factor)?,
                 high_frequency_factor: needed("high_freq_factor", self.high_freq_factor)?,
@@ -83,12 +94,29 @@ impl Scaling {
                     "original_max_position_embeddings",
                     self.original_max_position_embeddings,
                 )?,
-            })),
+            }))),
+            "yarn" => {
+                let factor = needed("factor", self.factor)?;
+                let steep = |weight| YarnScaling::usual_attention_factor(factor, weight);
+                let usual = match (self.mscale, self.mscale_all_dim) {
+                    (Some(one), Some(all)) if one != 0.0 && all != 0.0 => steep(one) / steep(all),
+                    _ => steep(1.0),
+                };
+                let original = self.original_max_position_embeddings;
+                Ok(Some(Stretch::Yarn(YarnScaling {
+                    factor,
+                    fast_turns: self.beta_fast.unwrap_or(32.0),
+                    slow_turns: self.beta_slow.unwrap_or(1.0),
+                    whole_pairs: self.truncate.unwrap_or(true),
+                    original_positions: original.unwrap_or(positions as f64),
+                    attention_factor: self.attention_factor.unwrap_or(usual),
+                })))
+            }
             other => Err(unknown(
                 family,
                 "rope_scaling.rope_type",
                 other,
-                "default, dynamic, linear or llama3",
+                "default, dynamic, linear, llama3 or yarn",
             )),
         }
     }
@@ -138,7 +166,7 @@ mod tests {
 
     fn rotary(json: &str) -> RotaryConfig {
         let rope: Rope = serde_json::from_str(json).unwrap();
-        rope.rotary("llama", 10_000.0).unwrap()
+        rope.rotary("llama", 10_000.0, 64).unwrap()
     }
 
     #[test]
@@ -148,7 +176,13 @@ mod tests {
         let new = rotary(r#"{"rope_parameters": {"rope_type": "default", "rope_theta": 7.0}}"#);
         assert_eq!((new.base, new.scaling), (7.0, None));
         let old = rotary(r#"{"rope_scaling": {"type": "linear", "factor": 2.0}}"#);
-        assert_eq!(old.scaling.unwrap().factor, 2.0);
+        assert!(matches!(old.scaling, Some(Stretch::Llama3(by)) if by.factor == 2.0));
+        let yarn = r#"{"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}"#;
+        let Some(Stretch::Yarn(by)) = rotary(yarn).scaling else {
+            panic!("a stretch of YaRN's kind");
+        };
+        assert_eq!((by.original_positions, by.fast_turns), (64.0, 32.0));
+        assert!((by.attention_factor - 1.138_629_436).abs() < 1e-9);
         assert_eq!(rotary(r#"{"rope_scaling": null}"#).scaling, None);
     }
 
@@ -157,10 +191,11 @@ mod tests {
         for json in [
             r#"{"rope_scaling": {"type": "linear"}}"#,
             r#"{"rope_scaling": {"rope_type": "llama3", "factor": 0}}"#,
+            r#"{"rope_scaling": {"rope_type": "yarn"}}"#,
             r#"{"partial_rotary_factor": 0.5}"#,
         ] {
             let rope: Rope = serde_json::from_str(json).unwrap();
-            assert!(rope.rotary("llama", 1.0).is_err(), "{json}");
+            assert!(rope.rotary("llama", 1.0, 64).is_err(), "{json}");
         }
     }
 }

@@ -34,6 +34,34 @@ pub struct Llama3Scaling {
     pub original_positions: f64,
 }
 
+/// How YaRN stretches low frequencies to longer texts (Peng et al. 2023, sections 3.2 to 3.4).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct YarnScaling {
+    /// By how much the lowest frequencies are divided: the paper's s.
+    pub factor: f64,
+    /// Waves with more turns than this within the original positions are kept: the paper's β, and `beta_fast` of the hub's files.
+    pub fast_turns: f64,
+    /// Waves with fewer turns than this are divided in full: the paper's α, and `beta_slow` of the hub's files.
+    pub slow_turns: f64,
+    /// Whether the first and last pair in between are whole numbers, as in the published code.
+    pub whole_pairs: bool,
+    /// Positions of the model before it was stretched.
+    pub original_positions: f64,
+    /// What rotated queries and keys are multiplied with: the paper's √(1/t).
+    pub attention_factor: f64,
+}
+
+/// A stretch of the frequencies.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Scaling {
+    /// LLaMA 3.1's.
+    Llama3(Llama3Scaling),
+    /// YaRN.
+    Yarn(YarnScaling),
+}
+
 /// What fixes the rotation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
@@ -48,8 +76,8 @@ pub struct RotaryConfig {
     pub split: Option<Vec<usize>>,
     /// Positions with a negative coordinate get queries and keys of zero (LlamaGen's condition).
     pub mute_negative: bool,
-    /// LLaMA 3.1's stretch.
-    pub scaling: Option<Llama3Scaling>,
+    /// How frequencies are stretched to longer texts.
+    pub scaling: Option<Scaling>,
     /// Whether sines and cosines are rounded to bfloat16, as the tables of some published models are (Fish-Speech).
     pub bf16_table: bool,
 }
@@ -102,7 +130,11 @@ impl RotaryConfig {
         for (axis, share) in shares.into_iter().enumerate() {
             for at in 0..share {
                 let frequency = self.frequency(at, share);
-                let stretched = self.scaling.map_or(frequency, |by| by.apply(frequency));
+                let stretched = match self.scaling {
+                    None => frequency,
+                    Some(Scaling::Llama3(by)) => by.apply(frequency),
+                    Some(Scaling::Yarn(by)) => by.apply(frequency, at, share, self.base),
+                };
                 frequencies[axis * pairs + pair] = stretched as f32;
                 pair += 1;
             }
@@ -113,6 +145,10 @@ impl RotaryConfig {
             pairs: self.pairs,
             mute_negative: self.mute_negative,
             bf16_table: self.bf16_table,
+            amplitude: match self.scaling {
+                Some(Scaling::Yarn(by)) => by.attention_factor,
+                Some(Scaling::Llama3(_)) | None => 1.0,
+            },
         }
     }
 
@@ -142,6 +178,35 @@ impl Llama3Scaling {
     }
 }
 
+impl YarnScaling {
+    /// The attention factor that the paper recommends for a stretch (equation 22), `weight` times as steep.
+    pub fn usual_attention_factor(factor: f64, weight: f64) -> f64 {
+        match factor > 1.0 {
+            true => 0.1 * weight * factor.ln() + 1.0,
+            false => 1.0,
+        }
+    }
+
+    fn apply(&self, frequency: f64, at: usize, share: usize, base: f64) -> f64 {
+        let width = 2.0 * share as f64;
+        // The pair, counted from the fastest, whose wave turns so often within the original positions.
+        let pair = |turns: f64| {
+            let length = self.original_positions / (turns * std::f64::consts::TAU);
+            width * length.ln() / (2.0 * base.ln())
+        };
+        let (mut first, mut last) = (pair(self.fast_turns), pair(self.slow_turns));
+        if self.whole_pairs {
+            (first, last) = (first.floor(), last.ceil());
+        }
+        let (first, mut last) = (first.max(0.0), last.min(width - 1.0));
+        if first == last {
+            last += 0.001;
+        }
+        let divided = ((at as f64 - first) / (last - first)).clamp(0.0, 1.0);
+        frequency / self.factor * divided + frequency * (1.0 - divided)
+    }
+}
+
 /// Frequencies, ready to be multiplied with positions.
 #[derive(Debug, Clone)]
 pub struct Rotary {
@@ -151,6 +216,8 @@ pub struct Rotary {
     pairs: Pairs,
     mute_negative: bool,
     bf16_table: bool,
+    /// What sines and cosines are multiplied with.
+    amplitude: f64,
 }
 
 impl Rotary {
@@ -175,6 +242,9 @@ impl Rotary {
             .sum_dim(1)
             .squeeze_dim(1);
         let (mut cos, mut sin) = (angles.clone().cos(), angles.sin());
+        if self.amplitude != 1.0 {
+            (cos, sin) = (cos * self.amplitude, sin * self.amplitude);
+        }
         if self.bf16_table {
             let rounded = |x: Tensor<2>| x.cast(FloatDType::BF16).cast(FloatDType::F32);
             (cos, sin) = (rounded(cos), rounded(sin));

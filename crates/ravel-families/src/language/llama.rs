@@ -55,6 +55,9 @@ impl Config {
     ) -> Result<LanguageConfig, FamilyError> {
         let act = self.hidden_act.as_deref().unwrap_or("silu");
         let heads = self.num_attention_heads.unwrap_or(32);
+        let context = self
+            .max_position_embeddings
+            .unwrap_or(absent.max_position_embeddings);
         Ok(LanguageConfig {
             family,
             backbone: TransformerConfig {
@@ -67,16 +70,14 @@ impl Config {
                 norm_eps: self.rms_norm_eps.unwrap_or(1e-6),
                 activation: activation(family, "hidden_act", act)?,
                 gated: true,
-                rotary: Some(self.rope.rotary(family, 10_000.0)?),
+                rotary: Some(self.rope.rotary(family, 10_000.0, context)?),
                 ..TransformerConfig::default()
             },
             head: head(
                 self.vocab_size.unwrap_or(absent.vocab_size),
                 self.tie_word_embeddings,
             ),
-            context: self
-                .max_position_embeddings
-                .unwrap_or(absent.max_position_embeddings),
+            context,
             begin: self.bos_token_id,
             ends: self.eos_token_id.all(),
             keys: Keys {

@@ -194,8 +194,8 @@ mod tests {
                 "hidden_act is tanh",
             ),
             (
-                r#"{"model_type": "qwen3", "rope_scaling": {"rope_type": "yarn", "factor": 4.0}}"#,
-                "rope_scaling.rope_type is yarn",
+                r#"{"model_type": "qwen3", "rope_scaling": {"rope_type": "longrope", "factor": 4.0}}"#,
+                "rope_scaling.rope_type is longrope",
             ),
             (
                 r#"{"model_type": "gpt2", "n_embd": 10, "n_head": 3}"#,
