@@ -15,3 +15,4 @@ mod published;
 mod text;
 mod training;
 mod video;
+mod visual;

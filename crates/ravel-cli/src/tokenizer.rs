@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use ravel_core::{Codes, ImageTokenizer, Images, Layout};
 use ravel_eval::{TokenizerReport, tokenizer_report};
 use ravel_media::{encode_png, images_from_pictures, pictures_from_images, read_image, write_new};
-use ravel_pipeline::{Definition, Source, build_tokenizer};
+use ravel_pipeline::{Definition, Source, Task, build_tokenizer};
 use ravel_train::{DataConfig, Item, Pictures};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -34,6 +34,9 @@ struct CodesFile {
 /// A tokenizer of any pipeline.
 pub fn open(options: &PipelineOptions) -> Result<(Box<dyn ImageTokenizer>, Device), Failure> {
     let (definition, source) = pipelines::open(&options.pipeline)?;
+    if definition.task == Task::ImageTokenizer {
+        definition.check(&source)?;
+    }
     let device = options.device.device.open()?;
     Ok((
         build_tokenizer(definition.tokenizer_part()?, &source, &device)?,
@@ -150,7 +153,15 @@ fn decode(
         .map(|&id| i32::try_from(id))
         .collect::<Result<_, _>>()
         .map_err(|_| Failure::input(format!("{shown}: an id is too large for any codebook")))?;
-    let shape = [1, 1, ids.len()];
+    // Of tokenizers with several codebooks one codebook's ids lie behind the other's.
+    let depth = tokenizer.spec().depth.max(1);
+    if !ids.len().is_multiple_of(depth) {
+        return Err(Failure::input(format!(
+            "{shown}: {} ids, as many for each of {depth} codebooks are expected",
+            ids.len()
+        )));
+    }
+    let shape = [1, depth, ids.len() / depth];
     let codes = Codes {
         ids: Tensor::from_data(TensorData::new::<i32, _>(ids, shape), &device),
         layout: file.layout,

@@ -7,7 +7,8 @@ use burn::tensor::Device;
 use ravel_nn::conv::{AutoencoderConfig, VqGanConfig};
 use ravel_quant::VectorConfig;
 use ravel_weights::{Checkpoint, KeyTable, load};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use vq_image::{VqImageConfig, VqImageReader};
 
 use crate::{FamilyError, refused};
@@ -16,7 +17,7 @@ const FAMILY: &str = "chameleon_vq";
 const KEYS: &str = include_str!("../keys/chameleon_vq.keys.toml");
 
 /// What the reference's model takes, with its defaults.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Config {
     /// Numbers in one code.

@@ -10,7 +10,8 @@ use multiscale_image::{BitwiseImage, BitwiseImageConfig};
 use ravel_nn::conv::{AutoencoderConfig, VqGanConfig};
 use ravel_quant::MultiscaleBinaryConfig;
 use ravel_weights::{Checkpoint, KeyTable, load};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::{FamilyError, refused};
 
@@ -18,7 +19,7 @@ const FAMILY: &str = "infinity_vae";
 const KEYS: &str = include_str!("../keys/infinity_vae.keys.toml");
 
 /// What the reference's model takes, with the published tokenizers' values.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Config {
     /// Bits of a position, and channels of a latent.

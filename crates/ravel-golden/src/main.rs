@@ -24,6 +24,9 @@ struct Arguments {
     /// Print a JSON object per case.
     #[arg(long)]
     json: bool,
+    /// Print one Markdown table: of each case the tensor that comes nearest to its bound.
+    #[arg(long, conflicts_with = "json")]
+    table: bool,
     /// Print cases that pass in one line each.
     #[arg(short, long, conflicts_with = "json")]
     quiet: bool,
@@ -33,9 +36,16 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // Panics are part of the report.
     std::panic::set_hook(Box::new(|_| ()));
-    let mut tell = |outcome: &Outcome| match arguments.json {
-        true => say(&json!(outcome).to_string()),
-        false => show(outcome, arguments.quiet),
+    if arguments.table {
+        say(
+            "| case | family | comparisons | ids that differ | nearest to its bound | error | bound |",
+        );
+        say("|---|---|---|---|---|---|---|");
+    }
+    let mut tell = |outcome: &Outcome| match (arguments.json, arguments.table) {
+        (true, _) => say(&json!(outcome).to_string()),
+        (_, true) => say(&table_row(outcome)),
+        _ => show(outcome, arguments.quiet),
     };
     match run_all(&arguments.paths, arguments.family.as_deref(), &mut tell) {
         Ok(outcomes) => {
@@ -83,6 +93,31 @@ fn show(outcome: &Outcome, quiet: bool) {
     if !(quiet && outcome.passed()) {
         outcome.rows.iter().for_each(show_row);
     }
+}
+
+/// A case as a row of a table.
+fn table_row(outcome: &Outcome) -> String {
+    let name = outcome.case.file_name().unwrap_or(outcome.case.as_os_str());
+    let compared = outcome
+        .rows
+        .iter()
+        .filter(|row| row.verdict != Verdict::Input);
+    let (ids, reals): (Vec<&Row>, Vec<&Row>) = compared.partition(|row| row.bound == 0.0);
+    let differ: f64 = ids.iter().map(|row| row.error).sum();
+    let near = |row: &&&Row| row.error / row.bound;
+    let nearest = reals.iter().max_by(|a, b| near(a).total_cmp(&near(b)));
+    let nearest = match (&outcome.error, nearest) {
+        (Some(error), _) => format!("{error} | |"),
+        (None, Some(row)) => format!("`{}` | {:.1e} | {:.1e}", row.tensor, row.error, row.bound),
+        (None, None) => " | |".into(),
+    };
+    format!(
+        "| {} | {} | {} | {differ} of {} | {nearest} |",
+        name.to_string_lossy(),
+        outcome.family,
+        ids.len() + reals.len(),
+        ids.len()
+    )
 }
 
 fn show_row(row: &Row) {

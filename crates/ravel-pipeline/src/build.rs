@@ -2,15 +2,15 @@
 
 use burn::tensor::Device;
 use causal_video::{CausalVideoTokenizer, PerFrame};
-use multiscale_image::{MultiscaleImageConfig, MultiscaleImageTokenizer};
+use multiscale_image::{BitwiseImageTokenizer, MultiscaleImageConfig, MultiscaleImageTokenizer};
 use ravel_backbone::Transformer;
 use ravel_core::{Backbone, Decoding, Head, ImageTokenizer, VideoTokenizer};
 use ravel_decode::SamplerConfig;
-use ravel_families::FamilyError;
+use ravel_families::{FamilyError, chameleon_vq, infinity_vae, janus_vq};
 use ravel_heads::{HeadConfig, PrefixConfig};
 use ravel_text::Subwords;
 use ravel_weights::{WeightsError, draw, load, sha256_hex};
-use vq_image::{VqImageConfig, VqImageTokenizer};
+use vq_image::{VqImageConfig, VqImageReaderTokenizer, VqImageTokenizer};
 
 use crate::conditioner::{Conditioner, WordConditioner};
 use crate::definition::{BackbonePart, Definition, TokenizerPart};
@@ -108,6 +108,24 @@ pub(crate) fn tokenizer(
                 let config = config.0.tokenizer();
                 Box::new(MultiscaleImageTokenizer::new(module, &config)) as _
             }),
+        TokenizerPart::JanusVq { config, .. } => {
+            let sizes = config.0.tokenizer()?;
+            faults
+                .keep_family(janus_vq::build(&config.0, checkpoint, device))?
+                .map(|module| Box::new(VqImageTokenizer::new(module, &sizes)) as _)
+        }
+        TokenizerPart::ChameleonVq { config, .. } => {
+            let sizes = config.0.tokenizer()?;
+            faults
+                .keep_family(chameleon_vq::build(&config.0, checkpoint, device))?
+                .map(|module| Box::new(VqImageReaderTokenizer::new(module, &sizes)) as _)
+        }
+        TokenizerPart::InfinityVae { config, .. } => {
+            let sizes = config.0.tokenizer()?;
+            faults
+                .keep_family(infinity_vae::build(&config.0, checkpoint, device))?
+                .map(|module| Box::new(BitwiseImageTokenizer::new(module, &sizes)) as _)
+        }
         _ => unreachable!("its spec() is an error"),
     })
 }
@@ -136,7 +154,17 @@ pub(crate) fn fresh_tokenizer(
         TokenizerPart::LlamagenVq { config, size, .. } => grid(&config.0.tokenizer(*size)),
         TokenizerPart::MultiscaleImage { config, .. } => pyramid(config),
         TokenizerPart::VarVqvae { config, .. } => pyramid(&config.0.tokenizer()),
-        _ => unreachable!("its spec() is an error"),
+        TokenizerPart::JanusVq { config, .. } => grid(&config.0.tokenizer()?),
+        other => {
+            return Err(PipelineError::Part {
+                name: "tokenizer".into(),
+                source: ravel_core::Error::Config {
+                    field: "tokenizer.kind".into(),
+                    found: other.kind().into(),
+                    expected: "one that makes the pictures of a generator".into(),
+                },
+            });
+        }
     })
 }
 

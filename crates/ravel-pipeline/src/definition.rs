@@ -6,7 +6,7 @@ use multiscale_image::MultiscaleImageConfig;
 use ravel_backbone::TransformerConfig;
 use ravel_core::{ImageSpec, VideoSpec};
 use ravel_decode::{DecodingConfig, FillingConfig, SamplerConfig};
-use ravel_families::{llamagen_vq, var};
+use ravel_families::{FamilyError, chameleon_vq, infinity_vae, janus_vq, llamagen_vq, var};
 use ravel_heads::{HeadConfig, NextFrameConfig};
 use ravel_text::Classes;
 use rvq_codec::{DacConfig, EncodecConfig, FireflyConfig, MimiConfig};
@@ -188,6 +188,30 @@ pub enum TokenizerPart {
         #[serde(default)]
         config: Sizes<var::TokenizerConfig>,
     },
+    /// Janus' image tokenizer as it was published.
+    JanusVq {
+        /// File with the weights, of the tokenizer alone or of the whole model.
+        weights: String,
+        /// Sizes, in the words of its code; those that were published where nothing is said.
+        #[serde(default)]
+        config: Sizes<janus_vq::Config>,
+    },
+    /// Chameleon's image tokenizer as it was published: it reads pictures and makes none.
+    ChameleonVq {
+        /// File with the weights, of the tokenizer alone or of the whole model.
+        weights: String,
+        /// Sizes, in the words of its code; those that were published where nothing is said.
+        #[serde(default)]
+        config: Sizes<chameleon_vq::Config>,
+    },
+    /// Infinity's image tokenizer as it was published: a pyramid of bits.
+    InfinityVae {
+        /// File with the weights.
+        weights: String,
+        /// Sizes, in the words of its code; those that were published where nothing is said.
+        #[serde(default)]
+        config: Sizes<infinity_vae::Config>,
+    },
     /// A first frame, then how groups of frames change.
     CausalVideo {
         /// File with the weights.
@@ -245,6 +269,9 @@ impl TokenizerPart {
             Self::MultiscaleImage { .. } => "multiscale-image",
             Self::LlamagenVq { .. } => "llamagen-vq",
             Self::VarVqvae { .. } => "var-vqvae",
+            Self::JanusVq { .. } => "janus-vq",
+            Self::ChameleonVq { .. } => "chameleon-vq",
+            Self::InfinityVae { .. } => "infinity-vae",
             Self::CausalVideo { .. } => "causal-video",
             Self::Encodec { .. } => "encodec",
             Self::Dac { .. } => "dac",
@@ -261,6 +288,9 @@ impl TokenizerPart {
             | Self::MultiscaleImage { weights, .. }
             | Self::LlamagenVq { weights, .. }
             | Self::VarVqvae { weights, .. }
+            | Self::JanusVq { weights, .. }
+            | Self::ChameleonVq { weights, .. }
+            | Self::InfinityVae { weights, .. }
             | Self::CausalVideo { weights, .. }
             | Self::Encodec { weights, .. }
             | Self::Dac { weights, .. }
@@ -286,6 +316,9 @@ impl TokenizerPart {
                 let config = config.0.tokenizer();
                 config.validate().map(|()| config.spec())
             }
+            Self::JanusVq { config, .. } => of_part(config.0.tokenizer()).map(|c| c.spec()),
+            Self::ChameleonVq { config, .. } => of_part(config.0.tokenizer()).map(|c| c.spec()),
+            Self::InfinityVae { config, .. } => of_part(config.0.tokenizer()).map(|c| c.spec()),
             other => Err(ravel_core::Error::Config {
                 field: "tokenizer.kind".into(),
                 found: other.kind().into(),
@@ -490,6 +523,18 @@ impl Definition {
             self.head.as_ref().ok_or_else(|| self.lacks("head"))?,
         ))
     }
+}
+
+/// What a reader of a configuration says, without the family's name.
+fn of_part<T>(read: Result<T, FamilyError>) -> ravel_core::Result<T> {
+    read.map_err(|error| match error {
+        FamilyError::Part { source, .. } => source,
+        other => ravel_core::Error::Config {
+            field: "tokenizer.config".into(),
+            found: other.to_string(),
+            expected: "sizes that fit".into(),
+        },
+    })
 }
 
 /// Whether the head's ids are the tokenizer's.

@@ -17,6 +17,15 @@ macro_rules! definitions {
 
 /// Names with definitions.
 pub static PUBLISHED_TOKENIZERS: &[(&str, Files)] = definitions![
+    "llamagen-vq-ds16",
+    "llamagen-vq-ds8",
+    "janus-vq",
+    "chameleon-vq",
+    "infinity-vae-d16",
+    "infinity-vae-d24",
+    "infinity-vae-d32",
+    "infinity-vae-d32reg",
+    "infinity-vae-d64",
     "encodec-24khz",
     "encodec-48khz",
     "dac-16khz",

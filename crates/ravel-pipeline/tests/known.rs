@@ -35,8 +35,10 @@ fn definitions_and_catalogue_agree() {
                 .strip_prefix("hub:")
                 .unwrap_or_else(|| panic!("{name}: {file}"));
             let target = ravel_hub::Target::of_definition(file).unwrap();
+            // A repository that comes by its format is named as a whole.
+            let found = [target.to_string(), target.repo.to_string()];
             assert!(
-                pulled.contains(&target.to_string()),
+                found.iter().any(|name| pulled.contains(name)),
                 "{name}: {target} is not pulled"
             );
         }
@@ -111,6 +113,34 @@ fn codecs_have_the_sizes_of_their_published_configurations() {
         config!(Firefly, "firefly"),
         firefly::Config::default().tokenizer().unwrap()
     );
+}
+
+#[test]
+fn picture_tokenizers_have_their_stated_codes() {
+    let check = |name: &str, side: usize, codes: usize, size: usize, depth: usize| {
+        let spec = definition(name).tokenizer.unwrap().spec().unwrap();
+        assert_eq!(spec.signal_size, (side, side), "{name}");
+        assert_eq!(spec.layout.len(), codes, "{name}");
+        assert_eq!(
+            (spec.codes.codebook_size, spec.codes.depth),
+            (size, depth),
+            "{name}"
+        );
+    };
+    check("llamagen-vq-ds16", 256, 256, 16_384, 1);
+    check("llamagen-vq-ds8", 256, 1024, 16_384, 1);
+    check("janus-vq", 384, 576, 16_384, 1);
+    check("chameleon-vq", 512, 1024, 8192, 1);
+    let bits = [
+        ("d16", 16),
+        ("d24", 24),
+        ("d32", 32),
+        ("d32reg", 32),
+        ("d64", 64),
+    ];
+    for (name, bits) in bits {
+        check(&format!("infinity-vae-{name}"), 1024, 9451, 2, bits);
+    }
 }
 
 /// What the projects state: rates of codes in a second, and kilobits.

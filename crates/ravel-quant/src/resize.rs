@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, TensorData};
 
 /// The bicubic kernel's `a` in PyTorch.
-const BICUBIC_A: f64 = -0.75;
+const BICUBIC_A: f32 = -0.75;
 
 /// Each target cell is the mean of the source cells that it covers (PyTorch's `area`, adaptive average pooling).
 ///
@@ -132,33 +132,36 @@ fn linear_weights(from: usize, to: usize) -> Vec<Vec<f64>> {
         .collect()
 }
 
+/// Operation by operation in f32 as PyTorch computes them: on a canvas of several scales exact weights are farther from what it gives
+/// (2.4e-6) than these (1.1e-6).
 fn bicubic_weights(from: usize, to: usize) -> Vec<Vec<f64>> {
-    let scale = from as f64 / to as f64;
+    let scale = from as f32 / to as f32;
     (0..to)
         .map(|at| {
-            let centre = (at as f64 + 0.5) * scale - 0.5;
+            let centre = scale * (at as f32 + 0.5) - 0.5;
             let base = centre.floor();
-            let share = centre - base;
+            let (near, far) = (centre - base, 1.0 - (centre - base));
+            let taps = [outer(near + 1.0), inner(near), inner(far), outer(far + 1.0)];
             let mut row = vec![0.0; from];
-            for tap in -1..=2i64 {
+            for (tap, weight) in (-1..).zip(taps) {
                 let source = (base as i64 + tap).clamp(0, from as i64 - 1) as usize;
-                row[source] += cubic((share - tap as f64).abs());
+                row[source] += f64::from(weight);
             }
             row
         })
         .collect()
 }
 
-/// Keys' cubic convolution kernel.
-fn cubic(x: f64) -> f64 {
+/// Keys' cubic convolution kernel up to a distance of 1.
+fn inner(x: f32) -> f32 {
     let a = BICUBIC_A;
-    if x <= 1.0 {
-        ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
-    } else if x < 2.0 {
-        ((a * x - 5.0 * a) * x + 8.0 * a) * x - 4.0 * a
-    } else {
-        0.0
-    }
+    ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
+}
+
+/// The same from 1 to 2.
+fn outer(x: f32) -> f32 {
+    let a = BICUBIC_A;
+    ((a * x - 5.0 * a) * x + 8.0 * a) * x - 4.0 * a
 }
 
 #[cfg(test)]
@@ -172,7 +175,7 @@ mod tests {
         for (from, to) in [(8, 3), (8, 8), (5, 4), (3, 8), (1, 6)] {
             for weights in [area_weights, bicubic_weights, linear_weights] {
                 for row in weights(from, to) {
-                    assert!((row.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+                    assert!((row.iter().sum::<f64>() - 1.0).abs() < 5e-7);
                 }
             }
         }

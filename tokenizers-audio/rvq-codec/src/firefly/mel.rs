@@ -95,11 +95,14 @@ impl LogMelConfig {
         }
     }
 
-    /// A periodic Hann window.
+    /// A periodic Hann window, rounded operation by operation as PyTorch computes it: the logarithms of quiet bands show the difference.
     fn window_table(&self, device: &Device) -> Tensor<1> {
-        let step = std::f64::consts::TAU / self.window as f64;
+        let step = (std::f64::consts::TAU / self.window as f64) as f32;
         let values: Vec<f32> = (0..self.window)
-            .map(|at| (0.5 - 0.5 * (at as f64 * step).cos()) as f32)
+            .map(|at| {
+                let cosine = f64::from(at as f32 * step).cos() as f32;
+                cosine * -0.5 + 0.5
+            })
             .collect();
         Tensor::from_data(TensorData::new(values, [self.window]), device)
     }
