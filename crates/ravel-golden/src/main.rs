@@ -103,7 +103,7 @@ fn table_row(outcome: &Outcome) -> String {
         .iter()
         .filter(|row| row.verdict != Verdict::Input);
     let (ids, reals): (Vec<&Row>, Vec<&Row>) = compared.partition(|row| row.bound == 0.0);
-    let differ: f64 = ids.iter().map(|row| row.error).sum();
+    let differ = ids.iter().fold(0.0, |sum, row| sum + row.error);
     let near = |row: &&&Row| row.error / row.bound;
     let nearest = reals.iter().max_by(|a, b| near(a).total_cmp(&near(b)));
     let nearest = match (&outcome.error, nearest) {
