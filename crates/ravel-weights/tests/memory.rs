@@ -63,8 +63,8 @@ fn peak() -> usize {
     line.trim_end_matches("kB").trim().parse::<usize>().unwrap() * 1024
 }
 
-/// Bytes that loading takes at its peak, and seconds.
-fn measured(path: &Path, layers: usize) -> (usize, f64) {
+/// What was loaded, bytes that it took at the peak, and seconds.
+fn measured(path: &Path, layers: usize) -> (Layers, usize, f64) {
     let layer = || {
         LinearConfig::new(SIDE, SIDE)
             .with_bias(false)
@@ -80,18 +80,21 @@ fn measured(path: &Path, layers: usize) -> (usize, f64) {
     let (seconds, taken) = (started.elapsed().as_secs_f64(), peak() - before);
     let last = loaded.layers[layers - 1].weight.val().slice([0..1, 0..1]);
     assert_eq!(last.into_scalar::<f32>(), ((layers - 1) % 100) as f32);
-    (taken, seconds)
+    (loaded, taken, seconds)
 }
 
 #[test]
 fn loading_takes_at_most_a_fifth_more_than_the_weights() {
     let megabytes = std::env::var("RAVEL_MEMORY_MB").map_or(128, |size| size.parse().unwrap());
     let layers = (megabytes << 20) / (4 * LAYER);
+    // Held, so that the second does not settle in what the first gave back.
+    let mut held = Vec::new();
     for written in TYPES {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let path = folder.path().join("large.safetensors");
         write(&path, layers, written);
-        let (taken, seconds) = measured(&path, layers);
+        let (loaded, taken, seconds) = measured(&path, layers);
+        held.push(loaded);
         let ratio = taken as f64 / (4 * layers * LAYER) as f64;
         let (dtype, bytes, _) = written;
         println!(
