@@ -38,12 +38,12 @@ def main():
             # Who goes first changes, so that neither always finds the machine warm.
             for name in sorted(commands, reverse=round % 2 == 1):
                 rows[name].append(measured([*commands[name], "--seed", str(round), *threads]))
-        print(f"\n{preset:17}{'ravel':>26}{'torch':>26}{'torch / ravel':>15}")
+        print(f"\n{preset:17}{'ravel':>30}{'torch':>30}{'torch / ravel':>15}")
         for part in (*PARTS, "peak MiB"):
             values = {name: sorted(row[part] for row in rows[name]) for name in rows}
             median = {name: statistics.median(values[name]) for name in rows}
             shown = [f"{median[name]:.3f} ({values[name][0]:.3f}–{values[name][-1]:.3f})" for name in rows]
-            print(f"{part:17}{shown[0]:>26}{shown[1]:>26}{median['torch'] / median['ravel']:>15.2f}", flush=True)
+            print(f"{part:17}{shown[0]:>30}{shown[1]:>30}{median['torch'] / median['ravel']:>15.2f}", flush=True)
 
 
 main()
