@@ -8,6 +8,7 @@ use ravel_media::{Picture, read_image};
 use ravel_weights::{Checkpoint, Dtype, save};
 
 use crate::command::{Run, check_refused, command, from, ravel};
+use crate::mirror::Mirror;
 
 /// Ten classes: two share a name.
 const CLASSES: &str = "n01\ttench, Tinca tinca\nn02\tgoldfish\nn03\tcrane, wader\nn04\tcrane, derrick\nn05\tgolden retriever\n\
@@ -91,7 +92,7 @@ weights = "t2i.safetensors"
 kind = "caption"
 vocabulary = "tokenizer.json"
 config = "config.json"
-weights = "t5.safetensors"
+weights = "t5.safetensors.index.json"
 length = 120
 
 [sampler]
@@ -239,6 +240,14 @@ fn captions() -> tempfile::TempDir {
     write_vq(folder.path());
     std::fs::copy(golden("t5_encoder/model.safetensors"), at("t5.safetensors")).unwrap();
     std::fs::copy(golden("t5_encoder/config.json"), at("config.json")).unwrap();
+    // Large encoders are published in several files with an index.
+    let encoder = Checkpoint::open(&at("t5.safetensors")).unwrap();
+    let shards = encoder
+        .names()
+        .map(|name| (name.to_string(), "t5.safetensors".into()));
+    let shards: serde_json::Map<String, serde_json::Value> = shards.collect();
+    let index = serde_json::json!({ "metadata": {}, "weight_map": shards });
+    std::fs::write(at("t5.safetensors.index.json"), index.to_string()).unwrap();
     std::fs::write(at("tokenizer.json"), vocabulary()).unwrap();
     std::fs::write(at("pipeline.toml"), CAPTIONS).unwrap();
     folder
@@ -293,7 +302,6 @@ fn check_classes(folder: &Path, side: usize) {
 fn a_tiny_var_as_published_makes_pictures() {
     let folder = var();
     check_classes(folder.path(), 12);
-    std::fs::write(folder.path().join("codes.txt"), "").unwrap();
     let picture = "all/6.png";
     let arguments = [
         "tokenizer",
@@ -308,6 +316,55 @@ fn a_tiny_var_as_published_makes_pictures() {
         codes["ids"].as_array().unwrap().len(),
         1 + 4 + 9 + 16 + 25 + 36
     );
+}
+
+#[test]
+fn weights_that_a_definition_names_are_pulled_and_used_from_the_cache() {
+    let folder = var();
+    let folder = folder.path();
+    let expected = made(folder, &["6"], "beside.png", "beside.png");
+    let files = ["var_tiny.pth", "vae_tiny.pth"];
+    for file in files {
+        edited(
+            folder,
+            &format!("\"{file}\""),
+            &format!("\"hub:o/n/{file}\""),
+        );
+    }
+    let bytes = files.map(|file| std::fs::read(folder.join(file)).unwrap());
+    for file in files {
+        std::fs::remove_file(folder.join(file)).unwrap();
+    }
+    let served = [(files[0], &*bytes[0]), (files[1], &*bytes[1])];
+    let hub = Mirror::hub(&served, |_, reply| reply);
+    let run = |hub: &str, arguments: &[&str]| {
+        let mut command = command(folder, arguments);
+        command.env("HF_HUB_CACHE", folder.join("cache"));
+        command.env("HF_ENDPOINT", hub).env_remove("HF_HUB_OFFLINE");
+        from(command.output().unwrap())
+    };
+    let image = [
+        "image",
+        "6",
+        "-o",
+        "pulled.png",
+        "--seed",
+        "3",
+        "--pipeline",
+        "pipeline.toml",
+    ];
+    let refused = run(&hub.url, &image);
+    check_refused(&refused, "hub:o/n/");
+    let (_, hint) = refused.err.split_once("`ravel models pull ").unwrap();
+    let (first, _) = hint.split_once('`').unwrap();
+    for target in [first, "o/n:var_tiny.pth"] {
+        let pulled = run(&hub.url, &["models", "pull", target]);
+        assert_eq!(pulled.code, 0, "{target}: {}", pulled.err);
+    }
+    // What is in the cache needs no hub.
+    let made = run("http://127.0.0.1:9", &image);
+    assert_eq!(made.code, 0, "{}", made.err);
+    assert_eq!(read_image(&folder.join("pulled.png")).unwrap(), expected);
 }
 
 #[test]
@@ -366,7 +423,11 @@ fn captions_and_text_encoders_that_do_not_fit_are_refused() {
     edited(folder, "length = 120", "length = 77");
     check_refused(&go("boat"), "text.length");
     edited(folder, "length = 77", "length = 120");
-    edited(folder, "\"t5.safetensors\"", "\"vq.safetensors\"");
+    edited(
+        folder,
+        "\"t5.safetensors.index.json\"",
+        "\"vq.safetensors\"",
+    );
     check_refused(&go("boat"), "missing: ");
     std::fs::write(folder.join("config.json"), "{\"d_model\": \"wide\"}").unwrap();
     check_refused(
