@@ -17,7 +17,7 @@ fn files(folder: &Path) -> usize {
 }
 
 /// The embedded `emoji-ar` as files, to be damaged.
-fn unpacked() -> tempfile::TempDir {
+pub fn unpacked() -> tempfile::TempDir {
     let folder = folder();
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/models/emoji-ar");
     for name in [
@@ -31,14 +31,16 @@ fn unpacked() -> tempfile::TempDir {
     folder
 }
 
-fn edited(folder: &Path, from: &str, to: &str) {
+/// Changes the definition in a folder.
+pub fn edited(folder: &Path, from: &str, to: &str) {
     let path = folder.join("pipeline.toml");
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(text.contains(from), "{from} is not in the definition");
     std::fs::write(path, text.replacen(from, to, 1)).unwrap();
 }
 
-fn image_with(folder: &Path) -> crate::command::Run {
+/// A picture by the definition in a folder.
+pub fn image_with(folder: &Path) -> crate::command::Run {
     ravel(
         folder,
         &[

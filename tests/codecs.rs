@@ -394,6 +394,9 @@ fn codes_that_do_not_fit() {
     let other = with("codec", json!("mimi"));
     check_refused(&other, "codes of mimi, encodec is asked to read them");
     assert!(other.err.contains("hint: --pipeline mimi"), "{}", other.err);
+    check_refused(&with("samples", json!(0)), "0 samples");
+    check_refused(&with("samples", json!(1_000_000_000_000_u64)), "samples");
+    check_refused(&with("channels", json!(9)), "in 9 channels");
     check_refused(
         &with("ids", json!([[1, 2], [3]])),
         "one as many as the other",

@@ -9,6 +9,7 @@ mod continued;
 mod gpu;
 #[path = "../crates/ravel-hub/tests/common/mod.rs"]
 mod mirror;
+mod mistakes;
 mod models;
 mod picture;
 mod published;

@@ -119,6 +119,8 @@ fn prompts(options: &ImageOptions) -> Result<Vec<String>, Failure> {
     if let Some(path) = &options.prompt_file {
         let text = std::fs::read_to_string(path)
             .map_err(|error| Failure::input(format!("{}: {error}", path.display())))?;
+        // Some editors open a file with a mark of its encoding.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
         for (at, line) in text
             .lines()
             .enumerate()
@@ -149,6 +151,15 @@ fn prompt_of_line(line: &str) -> Result<String, String> {
         return Ok(line.trim().to_string());
     }
     let row: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
+    // Rows of data sets are prompts too; what is no part of them was meant to have an effect.
+    let known = ["prompt", "caption", "alternates", "file", "split", "emoji"];
+    let keys = row.as_object().into_iter().flat_map(|row| row.keys());
+    if let Some(key) = keys.map(String::as_str).find(|key| !known.contains(key)) {
+        return Err(format!(
+            "the key `{}` is not read; a line has `prompt`, settings are flags",
+            key.escape_debug()
+        ));
+    }
     let prompt = row["prompt"].as_str().or(row["caption"].as_str());
     prompt
         .map(String::from)
@@ -164,9 +175,26 @@ fn other_format(path: &Path) -> bool {
     extension.is_some_and(|found| OTHERS.contains(&found.to_ascii_lowercase().as_str()))
 }
 
+/// Refuses a name that promises another format.
+pub fn check_png(path: &Path) -> Result<(), Failure> {
+    match other_format(path) {
+        false => Ok(()),
+        true => Err(Failure::input_with(
+            format!("{}: pictures are written as PNG", path.display()),
+            "name a file that ends in .png",
+        )),
+    }
+}
+
+/// Whether a name that is not there yet ends as folders do.
+fn says_folder(path: &Path) -> bool {
+    path.as_os_str().to_string_lossy().ends_with(['/', '\\'])
+}
+
 /// Where pictures go, decided before anything is computed.
 enum Outputs {
-    Files(Vec<PathBuf>),
+    /// A file for each picture, in a folder that is made for them if need be.
+    Files(Vec<PathBuf>, Option<PathBuf>),
     Sheet(PathBuf),
     Standard,
 }
@@ -185,13 +213,26 @@ impl Outputs {
                 }
                 Self::Standard
             }
-            Some(path) if single && !path.is_dir() => match options.grid {
+            Some(path) if single && !path.is_dir() && !says_folder(path) => match options.grid {
                 true => Self::Sheet(path.into()),
-                false => Self::Files(vec![path.into()]),
+                false => Self::Files(vec![path.into()], None),
             },
-            Some(folder) => Self::Files(named(folder, prompts, options.number)),
+            Some(folder) if options.grid => Self::Sheet(folder.join("ravel-grid.png")),
+            Some(folder) => {
+                if folder.exists() && !folder.is_dir() {
+                    return Err(Failure::input_with(
+                        format!(
+                            "{}: a file, {pictures} pictures need a folder",
+                            folder.display()
+                        ),
+                        "name a folder, or add --grid for one sheet",
+                    ));
+                }
+                let paths = named(folder, prompts, options.number);
+                Self::Files(paths, Some(folder.into()))
+            }
             None if options.grid => Self::Sheet("ravel-grid.png".into()),
-            None => Self::Files(named(Path::new(""), prompts, options.number)),
+            None => Self::Files(named(Path::new(""), prompts, options.number), None),
         };
         outputs.check(options.force)?;
         Ok(outputs)
@@ -200,17 +241,22 @@ impl Outputs {
     /// Refuses what is there already, and names of other formats, before time is spent.
     fn check(&self, force: bool) -> Result<(), Failure> {
         let paths = match self {
-            Self::Files(paths) => &paths[..],
+            Self::Files(paths, _) => &paths[..],
             Self::Sheet(path) => std::slice::from_ref(path),
             Self::Standard => &[],
         };
-        for path in paths {
-            if other_format(path) {
+        if let Self::Files(_, None) | Self::Sheet(_) = self {
+            let parents = paths.iter().filter_map(|path| path.parent());
+            let mut parents = parents.filter(|folder| !folder.as_os_str().is_empty());
+            if let Some(folder) = parents.find(|folder| !folder.is_dir()) {
                 return Err(Failure::input_with(
-                    format!("{}: pictures are written as PNG", path.display()),
-                    "name a file that ends in .png",
+                    format!("there is no folder {}", folder.display()),
+                    "make it first, or name another",
                 ));
             }
+        }
+        for path in paths {
+            check_png(path)?;
             if !force && path.exists() {
                 return Err(ravel_media::MediaError::Exists { path: path.clone() }.into());
             }
@@ -240,8 +286,8 @@ impl Outputs {
         };
         let columns = (pictures.len() as f64).sqrt().ceil() as usize;
         match self {
-            Self::Files(paths) => {
-                if let Some(folder) = options.output.as_ref().filter(|_| paths.len() > 1) {
+            Self::Files(paths, folder) => {
+                if let Some(folder) = folder {
                     std::fs::create_dir_all(folder).map_err(|error| {
                         Failure::input(format!("{}: {error}", folder.display()))
                     })?;

@@ -86,6 +86,9 @@ pub fn open(name: &str) -> Result<(Definition, Source), Failure> {
         return of_files(name, files);
     }
     let path = Path::new(name);
+    if path.is_dir() && path.join("pipeline.toml").is_file() {
+        return open(&path.join("pipeline.toml").display().to_string());
+    }
     if path.is_dir() {
         let source = Source::Folder(path.to_path_buf());
         return Ok((Definition::of_folder(path)?, source));

@@ -113,6 +113,12 @@ impl Codec {
         let Some(seconds) = pieces else {
             return Ok(self.tokenizer.decode_sound(codes)?);
         };
+        if codes.gains.is_some() {
+            return Err(Failure::input_with(
+                format!("{} normalises chunks and cannot work in pieces", self.name),
+                "leave --pieces out",
+            ));
+        }
         let hop = self.tokenizer.sound_spec().hop;
         let [_, depth, len] = codes.codes.ids.dims();
         let step = self.piece(seconds, hop)?;
@@ -239,6 +245,26 @@ fn read_codes(codec: &Codec, path: &Path) -> Result<SoundCodes, Failure> {
         return Err(wrong(
             "each codebook needs ids, one as many as the other".into(),
         ));
+    }
+    let spec = codec.tokenizer.sound_spec();
+    if (file.sample_rate_hz, file.channels) != (spec.sample_rate_hz, spec.channels) {
+        return Err(wrong(format!(
+            "{} Hz in {} channels, {} has {} Hz in {}",
+            file.sample_rate_hz, file.channels, codec.name, spec.sample_rate_hz, spec.channels
+        )));
+    }
+    let (frames, places) = (file.layout.len(), file.ids.len() * filled);
+    if frames != filled {
+        return Err(wrong(format!(
+            "the layout has {frames} places, {filled} are filled"
+        )));
+    }
+    let most = places.saturating_mul(spec.hop);
+    if !(1..=most).contains(&file.samples) {
+        return Err(wrong(format!(
+            "{} samples are to be written, 1 to {most} can be of these codes",
+            file.samples
+        )));
     }
     let shape = [1, file.ids.len(), filled];
     let ids: Result<Vec<i32>, _> = file

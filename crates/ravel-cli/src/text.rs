@@ -89,6 +89,10 @@ fn given(options: &TextOptions) -> Result<String, Failure> {
             "{shown}: holds zero bytes, so it is no text"
         )));
     }
+    // Some editors open a file with a mark of its encoding.
+    if let Some(rest) = text.strip_prefix('\u{feff}') {
+        text = rest.to_string();
+    }
     // Editors and `echo` close a text with a line break that is no part of it.
     if text.ends_with('\n') {
         text.pop();

@@ -15,7 +15,7 @@ use crate::arguments::{PipelineOptions, TokenizerCommand};
 use crate::failure::Failure;
 use crate::progress::{say, write};
 use crate::sound_tokenizer::{self, Codec};
-use crate::{interrupt, pipelines};
+use crate::{image, interrupt, pipelines};
 
 /// What is measured where no pictures are named.
 const PICTURES: &str = "data/emoji/captions-64.jsonl";
@@ -138,6 +138,7 @@ fn decode(
     force: bool,
     options: &PipelineOptions,
 ) -> Result<(), Failure> {
+    image::check_png(output)?;
     let shown = codes.display();
     let text = std::fs::read_to_string(codes)
         .map_err(|error| Failure::input(format!("{shown}: {error}")))?;

@@ -109,6 +109,7 @@ impl Watch for Teller {
                     self.line(format!("step {done}  {}", Self::values(&values)));
                 }
             }
+            Event::Validated { values, .. } if values.is_empty() => {}
             Event::Validated { done, values } => {
                 self.line(format!("held out at {done}  {}", Self::values(&values)));
             }

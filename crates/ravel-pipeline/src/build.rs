@@ -9,7 +9,7 @@ use ravel_decode::SamplerConfig;
 use ravel_families::{FamilyError, chameleon_vq, infinity_vae, janus_vq};
 use ravel_heads::{HeadConfig, PrefixConfig};
 use ravel_text::Subwords;
-use ravel_weights::{WeightsError, draw, load, sha256_hex};
+use ravel_weights::{WeightsError, check_parts, draw, load, sha256_hex};
 use vq_image::{VqImageConfig, VqImageReaderTokenizer, VqImageTokenizer};
 
 use crate::conditioner::{Conditioner, WordConditioner};
@@ -59,6 +59,10 @@ impl Faults {
             Err(FamilyError::Weights(error)) => Ok(self.keep(Err(error))),
             other => Ok(Some(other?)),
         }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     pub(crate) fn report(self) -> PipelineError {
@@ -235,6 +239,7 @@ pub fn build(
     if let Some(checkpoint) = faults.keep(checkpoint) {
         prefix_embedding = faults.keep(load(prefix.init(width, device), &checkpoint, "prefix"));
         transformer = faults.keep(load(config.init(device), &checkpoint, "backbone"));
+        faults.keep(check_parts(&checkpoint, &["prefix", "backbone", "head"]));
         let (axes, layout) = (config.axes(), &spec.layout);
         built_head = match head {
             HeadConfig::NextToken(head) => faults
@@ -259,6 +264,9 @@ pub fn build(
     else {
         return Err(faults.report());
     };
+    if !faults.is_empty() {
+        return Err(faults.report());
+    }
     Ok(Parts {
         conditioner: Conditioner::Words(WordConditioner {
             subwords,

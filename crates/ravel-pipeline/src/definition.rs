@@ -431,6 +431,7 @@ impl Definition {
         head.validate().map_err(part)?;
         self.sampler.validate().map_err(part)?;
         check_head(head, &spec).map_err(part)?;
+        check_axes(config, &spec).map_err(part)?;
         if length < 2 {
             return Err(part(ravel_core::Error::Config {
                 field: "text.length".into(),
@@ -535,6 +536,19 @@ fn of_part<T>(read: Result<T, FamilyError>) -> ravel_core::Result<T> {
             expected: "sizes that fit".into(),
         },
     })
+}
+
+/// Whether codes have as many coordinates as the rotation turns with.
+fn check_axes(config: &TransformerConfig, spec: &ImageSpec) -> ravel_core::Result<()> {
+    let known = spec.layout.coords().first().map_or(1, Vec::len);
+    match config.axes() <= known.max(1) {
+        true => Ok(()),
+        false => Err(ravel_core::Error::Config {
+            field: "backbone.config.rotary.axes".into(),
+            found: config.axes().to_string(),
+            expected: format!("1 to {known} for {}", spec.layout.describe()),
+        }),
+    }
 }
 
 /// Whether the head's ids are the tokenizer's.

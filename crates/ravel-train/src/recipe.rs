@@ -14,6 +14,9 @@ use vq_image::VqImageConfig;
 
 use crate::{DataConfig, OptimizerConfig, ReconstructionConfig, TrainError};
 
+/// Most rows of a step.
+const MOST_BATCH: usize = 65_536;
+
 /// One training run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -311,8 +314,8 @@ impl Recipe {
                 reason: reason.into(),
             })
         };
-        if self.steps == 0 || self.batch == 0 {
-            return wrong("`steps` and `batch` must be at least 1");
+        if self.steps == 0 || !(1..=MOST_BATCH).contains(&self.batch) {
+            return wrong("`steps` must be at least 1, `batch` 1 to 65536");
         }
         if let Some(data) = &self.data {
             if data.size == 0 || data.size > 4096 {

@@ -300,10 +300,10 @@ impl Task for TokenizerTask {
         let step = (self.pictures.train.len() / HEALTH_PICTURES).max(1);
         let train = self.measured(self.pictures.train.iter().step_by(step));
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
-        let mut found = BTreeMap::from([
-            ("psnr".to_string(), mean(&held_out.psnr)),
-            ("psnr-train".to_string(), mean(&train.psnr)),
-        ]);
+        let mut found = BTreeMap::from([("psnr-train".to_string(), mean(&train.psnr))]);
+        if !held_out.psnr.is_empty() {
+            found.insert("psnr".into(), mean(&held_out.psnr));
+        }
         if self.codebook.is_some() {
             let ids = held_out.ids.into_iter().chain(train.ids);
             let health = CodebookHealth::of(self.average.codebook_size(), ids);

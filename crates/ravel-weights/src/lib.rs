@@ -15,7 +15,7 @@ mod write;
 
 pub use checkpoint::Checkpoint;
 pub use keys::KeyTable;
-pub use module::{draw, load, parameters, tensors_of};
+pub use module::{check_parts, draw, load, parameters, tensors_of};
 pub use write::{Dtype, atomic_write, save, sha256_file, sha256_hex};
 
 /// What is wrong with a checkpoint or with writing one.

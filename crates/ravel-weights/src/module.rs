@@ -102,6 +102,30 @@ pub fn load<M: Module>(
     }
 }
 
+/// What a file holds beside the parts of a model that [`load`] reads one by one.
+///
+/// # Errors
+/// [`WeightsError::Mismatch`] names all tensors under none of the `prefixes`.
+pub fn check_parts(checkpoint: &Checkpoint, prefixes: &[&str]) -> Result<(), WeightsError> {
+    let part = |name: &str| name.split('.').next().unwrap_or_default().to_string();
+    let foreign = checkpoint
+        .names()
+        .filter(|name| !prefixes.contains(&part(name).as_str()));
+    let report = Report {
+        unused: foreign
+            .map(|name| shown(&checkpoint.views[name].published, name))
+            .collect(),
+        ..Report::default()
+    };
+    match report.line() {
+        None => Ok(()),
+        Some(report) => Err(WeightsError::Mismatch {
+            path: checkpoint.path().into(),
+            report,
+        }),
+    }
+}
+
 #[derive(Default)]
 struct Report {
     missing: Vec<String>,

@@ -81,8 +81,12 @@ impl SamplerConfig {
     /// # Errors
     /// [`Error::Config`] names the first setting that makes no sense.
     pub fn validate(&self) -> Result<()> {
-        if self.temperature != 0.0 {
-            check("temperature", Some(self.temperature), LEAST..=100.0)?;
+        if self.temperature != 0.0 && !(LEAST..=100.0).contains(&self.temperature) {
+            return Err(Error::Config {
+                field: "temperature".into(),
+                found: self.temperature.to_string(),
+                expected: format!("0, or {LEAST} to 100"),
+            });
         }
         check("top-k", self.top_k.map(|k| k as f64), 1.0..=1e9)?;
         check("top-p", self.top_p, LEAST..=1.0)?;

@@ -12,6 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{pixel_shuffle, pixel_unshuffle};
 
+/// Most channels of a level: beyond it a typing mistake would fill the memory.
+const WIDEST: usize = 4096;
+/// Most residual blocks of a level.
+const DEEPEST: usize = 256;
+
 /// Widths and depths.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -51,6 +56,28 @@ impl CompactConfig {
                 found: "zero or none".into(),
                 expected: "numbers of at least 1".into(),
             });
+        }
+        let blocks = self.encoder_blocks.iter().chain(&self.decoder_blocks);
+        let most = |field: &str, found: usize, most: usize| {
+            Err(Error::Config {
+                field: field.into(),
+                found: found.to_string(),
+                expected: format!("{most} at most"),
+            })
+        };
+        if let Some(&wide) = self
+            .encoder
+            .iter()
+            .chain(&self.decoder)
+            .find(|&&w| w > WIDEST)
+        {
+            return most("encoder, decoder", wide, WIDEST);
+        }
+        if let Some(&many) = blocks.clone().find(|&&blocks| blocks > DEEPEST) {
+            return most("encoder-blocks, decoder-blocks", many, DEEPEST);
+        }
+        if self.patch > WIDEST {
+            return most("patch", self.patch, WIDEST);
         }
         if self.decoder.len() != levels {
             return wrong("decoder", self.decoder.len());

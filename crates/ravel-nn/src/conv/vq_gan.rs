@@ -100,8 +100,14 @@ impl VqGanConfig {
                 expected: expected.into(),
             })
         };
-        if self.blocks == 0 {
-            return wrong("blocks", self.blocks, "a number of at least 1");
+        if !(1..=256).contains(&self.blocks) {
+            return wrong("blocks", self.blocks, "1 to 256");
+        }
+        if let Some(width) = (self.multiples.iter())
+            .map(|multiple| multiple.saturating_mul(self.channels))
+            .find(|width| *width > 16_384)
+        {
+            return wrong("channels", width, "16384 at most at every level");
         }
         if self.z_channels == 0 {
             return wrong("z-channels", self.z_channels, "a number of at least 1");
