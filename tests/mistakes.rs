@@ -30,7 +30,7 @@ fn impossible_sizes_are_refused_before_memory_is_taken() {
             "9223372036854775807",
         ),
         ("patch = 4", "patch = 9223372036854775807", "patch"),
-        ("layers = ", "layers = 9", "layers"),
+        ("layers = ", "layers = 9", "720 missing"),
         (
             "codebook-size = 2048",
             "codebook-size = 9223372036854775807",

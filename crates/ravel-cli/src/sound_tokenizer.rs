@@ -246,6 +246,14 @@ fn read_codes(codec: &Codec, path: &Path) -> Result<SoundCodes, Failure> {
             "each codebook needs ids, one as many as the other".into(),
         ));
     }
+    let shape = [1, file.ids.len(), filled];
+    let ids: Result<Vec<i32>, _> = file
+        .ids
+        .iter()
+        .flatten()
+        .map(|&id| i32::try_from(id))
+        .collect();
+    let ids = ids.map_err(|_| wrong("an id is too large for any codebook".into()))?;
     let spec = codec.tokenizer.sound_spec();
     if (file.sample_rate_hz, file.channels) != (spec.sample_rate_hz, spec.channels) {
         return Err(wrong(format!(
@@ -266,14 +274,6 @@ fn read_codes(codec: &Codec, path: &Path) -> Result<SoundCodes, Failure> {
             file.samples
         )));
     }
-    let shape = [1, file.ids.len(), filled];
-    let ids: Result<Vec<i32>, _> = file
-        .ids
-        .iter()
-        .flatten()
-        .map(|&id| i32::try_from(id))
-        .collect();
-    let ids = ids.map_err(|_| wrong("an id is too large for any codebook".into()))?;
     let gains = file.gains.map(|gains| {
         let data = TensorData::new::<f32, _>(gains.clone(), [1, gains.len()]);
         Tensor::from_data(data, &codec.device)
