@@ -5,7 +5,7 @@ RAVEL := target/release/ravel
 # Video files in `make demo` and `make test`, through FFmpeg's libraries.
 VIDEO := --features ravel-cli/video
 
-.PHONY: demo test test-gpu data data-text data-video bench bench-peers setup setup-gpu setup-video setup-data setup-data-text
+.PHONY: demo test test-gpu data data-speech data-text data-video bench bench-peers setup setup-gpu setup-video setup-data setup-data-speech setup-data-text
 
 ## Builds Ravel and makes pictures, a clip that goes on and a text with the embedded defaults, in ./demo.
 demo: setup-video
@@ -39,6 +39,10 @@ data-video: setup-data
 	@command -v ffmpeg >/dev/null || { sudo=$$(command -v sudo || true); $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends ffmpeg; }
 	$(CARGO) xtask data-video
 
+## Builds the default speech data in ./data/speech.
+data-speech: setup-data-speech
+	$(CARGO) xtask data-speech
+
 ## Builds the text that `novels` learned from in ./data/novels.
 data-text: setup-data-text
 	$(CARGO) xtask data-text
@@ -70,6 +74,9 @@ setup-gpu: setup
 
 setup-data: setup
 	@test -e /usr/share/fonts/truetype/noto/NotoColorEmoji.ttf -a -e /usr/share/unicode/emoji/emoji-test.txt || { sudo=$$(command -v sudo || true); $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends fonts-noto-color-emoji unicode-data; }
+
+setup-data-speech: setup
+	@command -v espeak-ng >/dev/null || { sudo=$$(command -v sudo || true); $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends espeak-ng; }
 
 # The package is taken apart rather than installed: installing it would bring in all of R.
 setup-data-text: setup

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use ravel_pipeline::{
     Definition, LanguageParts, PUBLISHED_TOKENIZERS, Source, Task, TextPart, build, build_language,
-    build_sound_tokenizer, build_tokenizer, build_video, build_video_tokenizer, schema,
+    build_sound_tokenizer, build_speech, build_tokenizer, build_video, build_video_tokenizer,
+    schema,
 };
 use serde_json::json;
 use text_to_image::{Files, PUBLISHED, TextToImage};
@@ -274,6 +275,13 @@ fn check(name: &str, device: DeviceName) -> Result<(), Failure> {
         Task::ImageTokenizer => {
             build_tokenizer(definition.tokenizer_part()?, &source, &device)?;
             say(&format!("{name}: {} is whole", definition.name));
+        }
+        Task::TextToSpeech => {
+            let parts = build_speech(&definition, &source, &device)?;
+            say(&format!(
+                "{name}: {} is whole, hash {}",
+                parts.name, parts.hash
+            ));
         }
         Task::TextGeneration => {
             build_language(&definition, &source, &device)?;

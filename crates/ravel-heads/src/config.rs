@@ -4,7 +4,7 @@ use ravel_core::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{NextFrameConfig, NextScaleConfig, NextTokenConfig};
+use crate::{NextFrameConfig, NextScaleConfig, NextTokenConfig, NextTokensConfig};
 
 /// Which head.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -16,6 +16,8 @@ pub enum HeadConfig {
     NextScale(NextScaleConfig),
     /// One frame of video after the other.
     NextFrame(NextFrameConfig),
+    /// One frame of several codes after the other.
+    NextTokens(NextTokensConfig),
 }
 
 impl HeadConfig {
@@ -28,6 +30,17 @@ impl HeadConfig {
             Self::NextToken(config) => config.validate(),
             Self::NextScale(config) => config.validate(),
             Self::NextFrame(config) => config.validate(),
+            Self::NextTokens(config) => config.validate(),
+        }
+    }
+
+    /// The kind as definitions write it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NextToken(_) => "next-token",
+            Self::NextScale(_) => "next-scale",
+            Self::NextFrame(_) => "next-frame",
+            Self::NextTokens(_) => "next-tokens",
         }
     }
 }

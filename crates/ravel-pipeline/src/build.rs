@@ -256,7 +256,9 @@ pub fn build(
                     "head",
                 ))
                 .map(|head| Box::new(head) as _),
-            HeadConfig::NextFrame(_) => unreachable!("the definition was checked"),
+            HeadConfig::NextFrame(_) | HeadConfig::NextTokens(_) => {
+                unreachable!("the definition was checked")
+            }
         };
     }
     let (Some(tokenizer), Some(prefix), Some(backbone), Some(head)) =

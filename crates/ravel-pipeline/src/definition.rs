@@ -9,7 +9,7 @@ use ravel_decode::{DecodingConfig, FillingConfig, SamplerConfig};
 use ravel_families::{FamilyError, chameleon_vq, infinity_vae, janus_vq, llamagen_vq, var};
 use ravel_heads::{HeadConfig, NextFrameConfig};
 use ravel_text::Classes;
-use rvq_codec::{DacConfig, EncodecConfig, FireflyConfig, MimiConfig};
+use rvq_codec::{DacConfig, EncodecConfig, FireflyConfig, MimiConfig, SpectralConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use vq_image::VqImageConfig;
@@ -34,6 +34,8 @@ pub enum Task {
     VideoContinuation,
     /// Text goes on.
     TextGeneration,
+    /// Text is spoken.
+    TextToSpeech,
 }
 
 impl Task {
@@ -46,6 +48,7 @@ impl Task {
             Self::SoundTokenizer => "sound-tokenizer",
             Self::VideoContinuation => "video-continuation",
             Self::TextGeneration => "text-generation",
+            Self::TextToSpeech => "text-to-speech",
         }
     }
 }
@@ -133,6 +136,16 @@ pub enum TextPart {
         /// Positions of every caption.
         length: usize,
     },
+    /// English as phonemes, after a voice and a speed.
+    Phonemes {
+        /// Voices by name, in the order of their ids.
+        voices: Vec<String>,
+        /// Speeds by name, in the order of their ids.
+        #[serde(default)]
+        speeds: Vec<String>,
+        /// Symbols of one utterance at most; longer sentences are cut.
+        length: usize,
+    },
 }
 
 impl TextPart {
@@ -148,6 +161,7 @@ impl TextPart {
                 weights,
                 ..
             } => vec![vocabulary, config, weights],
+            Self::Phonemes { .. } => Vec::new(),
         }
     }
 }
@@ -259,6 +273,14 @@ pub enum TokenizerPart {
         #[serde(default)]
         config: FireflyConfig,
     },
+    /// The compact codec that is trained here: residual codes, back through spectra.
+    SpectralCodec {
+        /// File with the weights.
+        weights: String,
+        /// Sizes.
+        #[serde(default)]
+        config: SpectralConfig,
+    },
 }
 
 impl TokenizerPart {
@@ -278,6 +300,7 @@ impl TokenizerPart {
             Self::Snac { .. } => "snac",
             Self::Mimi { .. } => "mimi",
             Self::Firefly { .. } => "firefly",
+            Self::SpectralCodec { .. } => "spectral-codec",
         }
     }
 
@@ -296,7 +319,8 @@ impl TokenizerPart {
             | Self::Dac { weights, .. }
             | Self::Snac { weights, .. }
             | Self::Mimi { weights, .. }
-            | Self::Firefly { weights, .. } => weights,
+            | Self::Firefly { weights, .. }
+            | Self::SpectralCodec { weights, .. } => weights,
         }
     }
 
@@ -405,6 +429,9 @@ impl Definition {
         }
         if self.task == Task::SoundTokenizer {
             return self.check_sound(source);
+        }
+        if self.task == Task::TextToSpeech {
+            return self.check_speech(source);
         }
         if !self.decoding.is_one_by_one() {
             return Err(part(ravel_core::Error::Config {
@@ -559,10 +586,10 @@ fn check_head(head: &HeadConfig, spec: &ImageSpec) -> ravel_core::Result<()> {
             head.validate_for(&spec.layout)?;
             (head.codebook_size, Some(head.code_width))
         }
-        HeadConfig::NextFrame(_) => {
+        HeadConfig::NextFrame(_) | HeadConfig::NextTokens(_) => {
             return Err(ravel_core::Error::Config {
                 field: "head.kind".into(),
-                found: "next-frame".into(),
+                found: head.kind().into(),
                 expected: "a head that predicts pictures".into(),
             });
         }

@@ -14,6 +14,7 @@ mod published;
 mod sizes;
 mod sound;
 mod source;
+mod speech;
 mod toml_error;
 mod video;
 
@@ -28,6 +29,7 @@ pub use published::Published;
 pub use sizes::Sizes;
 pub use sound::build_sound_tokenizer;
 pub use source::Source;
+pub use speech::{SpeechParts, SpeechText, build_speech};
 pub use toml_error::{DefinitionError, parse_toml};
 pub use video::{TextParts, VideoParts, build_video};
 
@@ -91,6 +93,9 @@ pub enum PipelineError {
     /// A published model that cannot be built.
     #[error(transparent)]
     Family(#[from] ravel_families::FamilyError),
+    /// Text that cannot be said.
+    #[error(transparent)]
+    Pronounce(#[from] ravel_pronounce::PronounceError),
     /// The subword file.
     #[error(transparent)]
     Text(#[from] ravel_text::TextError),

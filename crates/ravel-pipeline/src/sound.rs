@@ -4,7 +4,9 @@ use burn::tensor::Device;
 use multirate_codec::SnacTokenizer;
 use ravel_core::{Error, SoundSpec, SoundTokenizer};
 use ravel_families::{FamilyError, dac, encodec, firefly, mimi, snac};
-use rvq_codec::{DacTokenizer, EncodecTokenizer, FireflyTokenizer, MimiTokenizer};
+use rvq_codec::{
+    DacTokenizer, EncodecTokenizer, FireflyTokenizer, MimiTokenizer, SpectralTokenizer,
+};
 
 use crate::definition::{Definition, TokenizerPart};
 use crate::{PipelineError, Source};
@@ -19,6 +21,7 @@ impl TokenizerPart {
                 | Self::Snac { .. }
                 | Self::Mimi { .. }
                 | Self::Firefly { .. }
+                | Self::SpectralCodec { .. }
         )
     }
 
@@ -33,6 +36,7 @@ impl TokenizerPart {
             Self::Snac { config, .. } => config.validate().map(|()| config.spec()),
             Self::Mimi { config, .. } => config.validate().map(|()| config.spec()),
             Self::Firefly { config, .. } => config.validate().map(|()| config.spec()),
+            Self::SpectralCodec { config, .. } => config.validate().map(|()| config.spec()),
             other => Err(Error::Config {
                 field: "tokenizer.kind".into(),
                 found: other.kind().into(),
@@ -82,6 +86,11 @@ pub fn build_sound_tokenizer(
             .map(|module| Box::new(MimiTokenizer::new(module, config)) as _),
         TokenizerPart::Firefly { config, .. } => firefly::module(config, checkpoint, device)
             .map(|module| Box::new(FireflyTokenizer::new(module, config, device)) as _),
+        TokenizerPart::SpectralCodec { config, .. } => {
+            ravel_weights::load(config.init(device), &checkpoint, "")
+                .map(|module| Box::new(SpectralTokenizer::new(module, config, device)) as _)
+                .map_err(FamilyError::Weights)
+        }
         _ => unreachable!("its sound_spec() is an error"),
     };
     built.map_err(|error| match error {

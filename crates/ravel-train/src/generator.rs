@@ -545,10 +545,10 @@ fn first_weights(
         HeadConfig::NextScale(head) if tokenizer.pyramid().is_some() => {
             HeadModule::NextScale(head.init(width, axes, layout, device))
         }
-        HeadConfig::NextFrame(_) => {
+        other @ (HeadConfig::NextFrame(_) | HeadConfig::NextTokens(_)) => {
             return Err(ravel_core::Error::Config {
                 field: "head.kind".into(),
-                found: "next-frame".into(),
+                found: other.kind().into(),
                 expected: "a head that predicts pictures".into(),
             }
             .into());

@@ -17,6 +17,10 @@ mod optimizer;
 mod recipe;
 mod run;
 mod self_correct;
+mod sound_loss;
+mod sound_tokenizer;
+mod sounds;
+mod speech;
 mod tokenizer;
 mod video_generator;
 mod video_tokenizer;
@@ -33,10 +37,14 @@ pub use log::loss_plot;
 pub use loss::{ReconstructionConfig, cross_entropy, reconstruction};
 pub use optimizer::{Optimizer, OptimizerConfig, Update, follow};
 pub use recipe::{
-    GeneratorConfig, LanguageConfig, OutputConfig, Recipe, TaskConfig, TokenizerConfig,
-    VideoGeneratorConfig, VideoTokenizerConfig,
+    GeneratorConfig, LanguageConfig, OutputConfig, Recipe, SoundTokenizerConfig, SpeechConfig,
+    TaskConfig, TokenizerConfig, VideoGeneratorConfig, VideoTokenizerConfig,
 };
 pub use run::{Event, Outcome, Sample, Task, Watch, train};
+pub use sound_loss::{MelDistance, SoundLoss, SoundLossConfig};
+pub use sound_tokenizer::SoundTokenizerTask;
+pub use sounds::{Recording, Sounds};
+pub use speech::{SpeechModel, SpeechTask};
 pub use tokenizer::TokenizerTask;
 pub use video_generator::{VideoGeneratorTask, VideoModel};
 pub use video_tokenizer::VideoTokenizerTask;

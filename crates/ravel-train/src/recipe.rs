@@ -6,13 +6,14 @@ use causal_video::CausalVideoConfig;
 use multiscale_image::MultiscaleImageConfig;
 use ravel_backbone::TransformerConfig;
 use ravel_decode::{FillingConfig, SamplerConfig};
-use ravel_heads::{HeadConfig, NextFrameConfig};
+use ravel_heads::{HeadConfig, NextFrameConfig, NextTokensConfig};
 use ravel_quant::EmaConfig;
 use ravel_text::Rewrite;
+use rvq_codec::SpectralConfig;
 use serde::{Deserialize, Serialize};
 use vq_image::VqImageConfig;
 
-use crate::{DataConfig, OptimizerConfig, ReconstructionConfig, TrainError};
+use crate::{DataConfig, OptimizerConfig, ReconstructionConfig, SoundLossConfig, TrainError};
 
 /// Most rows of a step.
 const MOST_BATCH: usize = 65_536;
@@ -68,6 +69,10 @@ pub enum TaskConfig {
     VideoGenerator(VideoGeneratorConfig),
     /// A language model on plain text.
     Text(LanguageConfig),
+    /// A sound tokenizer.
+    SoundTokenizer(SoundTokenizerConfig),
+    /// A speech generator over a trained sound tokenizer's codes.
+    Speech(SpeechConfig),
 }
 
 /// Training of an image tokenizer.
@@ -95,6 +100,60 @@ pub struct TokenizerConfig {
 
 fn quarter() -> f64 {
     0.25
+}
+
+/// Training of a sound tokenizer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct SoundTokenizerConfig {
+    /// A file of JSON lines that names the recordings (see [`crate::Sounds::read`]).
+    pub rows: PathBuf,
+    /// The tokenizer.
+    #[serde(default)]
+    pub model: SpectralConfig,
+    /// Frames of codes of a stretch of sound; a step hears `batch` of them.
+    pub frames: usize,
+    /// Steps as a plain autoencoder before the quantizer is switched on.
+    #[serde(default)]
+    pub warm_steps: usize,
+    /// Weight of the commitment loss (beta).
+    #[serde(default = "quarter")]
+    pub commitment: f64,
+    /// How codebook vectors follow the encoder.
+    #[serde(default)]
+    pub codebook: EmaConfig,
+    /// The last share of the steps in which dead codes are left alone, so that the codebooks settle.
+    #[serde(default)]
+    pub settle: f64,
+    /// The reconstruction loss.
+    #[serde(default)]
+    pub loss: SoundLossConfig,
+}
+
+/// Training of a speech generator.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct SpeechConfig {
+    /// A file of JSON lines that names the recordings (see [`crate::Sounds::read`]).
+    pub rows: PathBuf,
+    /// Folder with the trained tokenizer's `tokenizer.toml`.
+    pub tokenizer: PathBuf,
+    /// Speeds by name, as the rows have them; the first one is what people get who ask for none.
+    #[serde(default)]
+    pub speeds: Vec<String>,
+    /// Symbols of an utterance at most, in the exported definition.
+    pub text_length: usize,
+    /// The sequence model.
+    #[serde(default)]
+    pub backbone: TransformerConfig,
+    /// What is predicted.
+    pub head: NextTokensConfig,
+    /// Share of utterances whose voice is not told, so that given codes can tell it.
+    #[serde(default = "tenth")]
+    pub drop_voice: f64,
+    /// Sampling settings, for samples and in the exported definition.
+    #[serde(default)]
+    pub sampler: SamplerConfig,
 }
 
 /// Which tokenizer.
@@ -332,7 +391,12 @@ impl Recipe {
             if task.context == 0 || task.validate_stretches == 0 {
                 return wrong("`task.context` and `task.validate-stretches` must be at least 1");
             }
-        } else if self.data.is_none() {
+        } else if self.data.is_none()
+            && !matches!(
+                self.task,
+                TaskConfig::SoundTokenizer(_) | TaskConfig::Speech(_)
+            )
+        {
             return wrong("the table `data` is missing: where the pictures are");
         }
         if let TaskConfig::VideoGenerator(task) = &self.task {

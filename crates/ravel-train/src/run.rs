@@ -10,8 +10,8 @@ use ravel_weights::Checkpoint;
 
 use crate::log::{Log, log_path};
 use crate::{
-    Clips, GeneratorTask, LanguageTask, Pictures, Recipe, TaskConfig, TokenizerTask, TrainError,
-    VideoGeneratorTask, VideoTokenizerTask, checkpoint,
+    Clips, GeneratorTask, LanguageTask, Pictures, Recipe, SoundTokenizerTask, SpeechTask,
+    TaskConfig, TokenizerTask, TrainError, VideoGeneratorTask, VideoTokenizerTask, checkpoint,
 };
 
 /// What a training run is made of besides its loop.
@@ -162,6 +162,16 @@ pub fn train(
         }
         TaskConfig::Text(config) => {
             let task = LanguageTask::new(recipe, config, device)?;
+            let parameters = task.parameters();
+            run(recipe, folder, resume, task, parameters, watch)
+        }
+        TaskConfig::SoundTokenizer(config) => {
+            let task = SoundTokenizerTask::new(recipe, config, device)?;
+            let parameters = task.parameters();
+            run(recipe, folder, resume, task, parameters, watch)
+        }
+        TaskConfig::Speech(config) => {
+            let task = SpeechTask::new(recipe, config, device)?;
             let parameters = task.parameters();
             run(recipe, folder, resume, task, parameters, watch)
         }

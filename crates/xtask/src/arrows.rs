@@ -166,6 +166,11 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
         "a published family is configuration and names, not a way of running",
     ),
     (
+        "ravel-pronounce",
+        &["burn", "tokenizers", "clap"],
+        "text to phonemes knows no tensor and prints nothing",
+    ),
+    (
         "text-generation",
         &["clap", "indicatif", "image", "ravel-train", "ravel-media"],
         "only the command line prints, and text has no pictures",

@@ -1,11 +1,14 @@
-//! Chores of the repository: `cargo xtask check`, `cargo xtask data`, `cargo xtask data-text`, `cargo xtask data-video` and
-//! `cargo xtask golden`.
+//! Chores of the repository: `cargo xtask check`, `cargo xtask data`, `cargo xtask data-speech`, `cargo xtask data-text`,
+//! `cargo xtask data-video`, `cargo xtask golden` and `cargo xtask lexicon`.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // A command of its own.
 
 mod arrows;
 mod emoji;
 mod golden;
+mod lexicon;
 mod novels;
+mod random;
+mod speech;
 mod video;
 
 use std::process::ExitCode;
@@ -25,10 +28,14 @@ enum Chore {
     Check,
     /// Build the default training data: emoji pictures with captions.
     Data(emoji::Options),
+    /// Pack the pronouncing lexicon and learn letter-to-sound rules from CMUdict.
+    Lexicon(lexicon::Options),
     /// Run case folders of published reference code and compare every tensor.
     Golden(golden::Options),
     /// Build the default video data: clips of moving emoji and shapes with the places of all objects.
     DataVideo(video::Options),
+    /// Build the default speech data: sentences spoken by espeak-ng in several voices.
+    DataSpeech(speech::Options),
     /// Build the default text to learn from: six novels, as plain text.
     DataText(novels::Options),
 }
@@ -39,6 +46,8 @@ fn main() -> ExitCode {
         Chore::Data(options) => emoji::build(&options),
         Chore::Golden(options) => return golden::run(&options),
         Chore::DataVideo(options) => video::build(&options),
+        Chore::Lexicon(options) => lexicon::build(&options),
+        Chore::DataSpeech(options) => speech::build(&options),
         Chore::DataText(options) => novels::build(&options),
     };
     match result {

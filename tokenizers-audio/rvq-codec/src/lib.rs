@@ -6,6 +6,7 @@
 //! | [`MimiConfig`] | causal SEANet, transformers with a window, semantic and acoustic codebooks; streaming |
 //! | [`DacConfig`] | snake activations, codebooks in narrow projections |
 //! | [`FireflyConfig`] | a log-mel front end, ConvNeXt, grouped finite scalars, a HiFi-GAN head |
+//! | [`SpectralConfig`] | a compact one of our own: log-mels, ConvNeXt, an inverse short-time transform; streaming |
 //!
 //! Codes are `[batch, depth, frames]` of a [`ravel_core::Layout::Sequence`], or of [`ravel_core::Layout::Frames`] where a codec
 //! works in chunks.
@@ -16,6 +17,7 @@ mod encodec;
 mod firefly;
 mod mimi;
 mod seanet;
+mod spectral;
 
 pub use dac::{Dac, DacConfig, DacQuantized, DacTokenizer};
 pub use encodec::{Chunks, Encodec, EncodecChunk, EncodecConfig, EncodecTokenizer};
@@ -25,3 +27,7 @@ pub use firefly::{
 };
 pub use mimi::{Mimi, MimiConfig, MimiQuantizer, MimiTokenizer, MimiTransformerConfig};
 pub use seanet::{Seanet, SeanetConfig, SeanetState};
+pub use spectral::{
+    CausalMel, CausalMelState, SoundTrainingOutput, Spectral, SpectralConfig, SpectralDecoder,
+    SpectralDecoderState, SpectralEncoder, SpectralEncoderState, SpectralTables, SpectralTokenizer,
+};

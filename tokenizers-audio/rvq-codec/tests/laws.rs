@@ -129,6 +129,29 @@ fn firefly() -> FireflyConfig {
     }
 }
 
+fn spectral() -> SpectralConfig {
+    SpectralConfig {
+        sample_rate_hz: 800,
+        mels: 5,
+        mel_hop: 4,
+        encoder_width: 6,
+        encoder_blocks: 2,
+        stride: 2,
+        code_width: 4,
+        depth: 3,
+        codebook_size: 16,
+        decoder_width: 8,
+        decoder_blocks: 2,
+        window: 16,
+        hop: 4,
+    }
+}
+
+fn spectral_of(config: &SpectralConfig) -> SpectralTokenizer {
+    config.validate().unwrap();
+    SpectralTokenizer::new(filled(config.init(&device())), config, &device())
+}
+
 fn encodec_of(config: &EncodecConfig) -> EncodecTokenizer {
     config.validate().unwrap();
     EncodecTokenizer::new(filled(config.init(&device())), config)
@@ -164,6 +187,7 @@ fn all() -> Vec<(&'static str, Box<dyn SoundTokenizer>)> {
             "firefly",
             Box::new(FireflyTokenizer::new(firefly_module, &firefly, &device())) as _,
         ),
+        ("spectral", Box::new(spectral_of(&spectral())) as _),
     ]
 }
 
@@ -282,6 +306,9 @@ fn pieces_are_the_whole() {
         }
     }
     assert!(encodec_of(&chunked()).streaming().is_none());
+    for (time, piece) in [(1, 1), (3, 2), (90, 1), (101, 13), (101, 101)] {
+        check_pieces("spectral", &spectral_of(&spectral()), time, piece);
+    }
 }
 
 #[test]

@@ -4,7 +4,6 @@
 //! that what a model sees has real codec noise. A clip is kept as one PNG: its frames from top to bottom.
 
 mod codec;
-mod random;
 mod render;
 mod scene;
 mod sprites;
@@ -17,8 +16,8 @@ use anyhow::{Context, Result, bail};
 use image::RgbImage;
 use serde_json::json;
 
+use crate::random::Random;
 use codec::Quality;
-use random::Random;
 use scene::{Kind, Motion, Scene};
 use sprites::Sprite;
 

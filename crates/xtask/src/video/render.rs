@@ -3,9 +3,9 @@
 use image::{Rgba, RgbaImage, imageops};
 
 use super::SIDE;
-use super::random::Random;
 use super::scene::{Look, Object, Scene};
 use super::sprites::Sprite;
+use crate::random::Random;
 
 /// A drawn shape.
 #[derive(Debug, Clone, Copy)]

@@ -1,9 +1,9 @@
 //! What happens in a clip: where each object is in each frame, simulated in pixels and frames.
 
 use super::SIDE;
-use super::random::Random;
 use super::render::{Backdrop, Shape};
 use super::sprites::Sprite;
+use crate::random::Random;
 
 /// The fastest that anything moves, in pixels per frame and axis.
 const FASTEST: f64 = 4.0;

@@ -1,0 +1,515 @@
+//! Training of a speech generator: phonemes, a voice and a speed in front, codes of several codebooks behind.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use burn::module::Module;
+use burn::optim::GradientsParams;
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use rand_core::Rng;
+use ravel_backbone::Transformer;
+use ravel_core::{Codes, Condition, Decoding, Generator, Layout, Seed, SoundTokenizer, Start};
+use ravel_decode::OneByOne;
+use ravel_decode::sampler::all_ended;
+use ravel_heads::{HeadConfig, NextTokens, PrefixConfig, PrefixEmbedding};
+use ravel_pipeline::{BackbonePart, Definition, Source, SpeechText, TextPart};
+use ravel_weights::{Checkpoint, Dtype};
+
+use crate::generator::{copy, named, warmed};
+use crate::run::{Sample, Task};
+use crate::{
+    Batches, Optimizer, Recipe, Recording, Sounds, SpeechConfig, TrainError, follow, host,
+};
+
+/// Held-out recordings that a sample says.
+const SAID: usize = 6;
+/// Silence between them, in samples.
+const PAUSE: usize = 4000;
+
+/// All that is trained together: what stands in front, the sequence model and the head.
+#[derive(Module, Debug)]
+pub struct SpeechModel {
+    /// Embeds voice, speed and phonemes.
+    pub prefix: PrefixEmbedding,
+    /// The sequence model.
+    pub backbone: Transformer,
+    /// Predicts codes.
+    pub head: NextTokens,
+}
+
+impl SpeechModel {
+    fn tensors(&self) -> Vec<(String, TensorData)> {
+        let mut all: Vec<_> = named("prefix", ravel_weights::tensors_of(&self.prefix)).collect();
+        all.extend(named("backbone", ravel_weights::tensors_of(&self.backbone)));
+        all.extend(named("head", ravel_weights::tensors_of(&self.head)));
+        all
+    }
+
+    fn load(self, checkpoint: &Checkpoint, prefix: &str) -> Result<Self, TrainError> {
+        let part = |name: &str| format!("{prefix}.{name}");
+        Ok(Self {
+            prefix: ravel_weights::load(self.prefix, checkpoint, &part("prefix"))?,
+            backbone: ravel_weights::load(self.backbone, checkpoint, &part("backbone"))?,
+            head: ravel_weights::load(self.head, checkpoint, &part("head"))?,
+        })
+    }
+}
+
+/// What is learned from one recording.
+struct Utterance {
+    voice: String,
+    speed: String,
+    symbols: Vec<u32>,
+    /// Row by row, `depth * frames`.
+    codes: Vec<u32>,
+    frames: usize,
+}
+
+/// A generator in training.
+pub struct SpeechTask {
+    recipe: Recipe,
+    config: SpeechConfig,
+    text: SpeechText,
+    train: Vec<Utterance>,
+    held_out: Vec<Utterance>,
+    tokenizer_definition: Definition,
+    tokenizer: Box<dyn SoundTokenizer>,
+    model: SpeechModel,
+    average: SpeechModel,
+    optimizer: Optimizer,
+    batches: Batches,
+    seed: Seed,
+    device: Device,
+}
+
+impl SpeechTask {
+    /// Reads the tokenizer, encodes all recordings and draws first weights.
+    ///
+    /// # Errors
+    /// [`TrainError`] if the tokenizer does not fit the recipe or a text cannot be said.
+    pub fn new(
+        recipe: &Recipe,
+        config: &SpeechConfig,
+        device: &Device,
+    ) -> Result<Self, TrainError> {
+        let (tokenizer_definition, tokenizer) = open_tokenizer(&config.tokenizer, device)?;
+        let spec = tokenizer.sound_spec().clone();
+        let wrong = |reason: String| TrainError::Recipe {
+            path: recipe.name.clone(),
+            reason,
+        };
+        let codes = &spec.codes;
+        if config.head.depth != codes.depth || config.head.end != Some(codes.codebook_size) {
+            return Err(wrong(format!(
+                "`task.head` has {} codebooks that end with {:?}; the tokenizer has {} of {} ids, so `end` is {}",
+                config.head.depth,
+                config.head.end,
+                codes.depth,
+                codes.codebook_size,
+                codes.codebook_size
+            )));
+        }
+        let sounds = Sounds::read(&config.rows, spec.sample_rate_hz)?;
+        let text = SpeechText::new(
+            voices_of(&sounds.train),
+            config.speeds.clone(),
+            config.text_length,
+        );
+        let coded = |list: &[Recording]| -> Result<Vec<Utterance>, TrainError> {
+            let all = list.iter().map(|recording| {
+                let utterance = coded(recording, &text, &*tokenizer, device);
+                utterance.map_err(|error| wrong(format!("\"{}\": {error}", recording.text)))
+            });
+            all.collect()
+        };
+        let mut train = coded(&sounds.train)?;
+        let held_out = coded(&sounds.held_out)?;
+        // Recordings of like length go into a batch together.
+        train.sort_by_key(|utterance| (utterance.frames, utterance.symbols.len()));
+        let seed = Seed::new(recipe.seed);
+        device.seed(seed.named("first weights").number());
+        let average = first_weights(config, &text, device)?;
+        let model = average.clone().fork(&device.clone().autodiff()).train();
+        let groups = train.len().div_ceil(recipe.batch);
+        Ok(Self {
+            batches: Batches::new(seed.named("order"), groups, 1),
+            optimizer: Optimizer::new(recipe.optimizer.clone()),
+            recipe: recipe.clone(),
+            config: config.clone(),
+            text,
+            train,
+            held_out,
+            tokenizer_definition,
+            tokenizer,
+            model,
+            average,
+            seed,
+            device: device.clone(),
+        })
+    }
+
+    /// Trained numbers.
+    pub fn parameters(&self) -> usize {
+        self.average.num_params()
+    }
+
+    /// The summed loss of some utterances and how many codes it is about. `hidden` says whose voice is not told.
+    fn loss(
+        &self,
+        model: &SpeechModel,
+        rows: &[&Utterance],
+        unnamed: &[bool],
+        device: &Device,
+    ) -> Tensor<1> {
+        let prompts: Vec<Vec<u32>> = rows
+            .iter()
+            .zip(unnamed)
+            .map(|(row, &unnamed)| {
+                let voice = (!unnamed).then_some(&row.voice[..]);
+                self.text.ids(voice, &row.speed, &row.symbols)
+            })
+            .collect();
+        let condition = condition(&model.prefix, &prompts, device);
+        let lesson = Lesson::new(rows, &self.config, device);
+        let layout = Layout::Sequence {
+            len: lesson.codes.dims()[2],
+        };
+        let head = model.head.clone().with_layout(&layout);
+        let input = head.inputs(lesson.codes.clone(), &condition);
+        let logits = head.logits_of(model.backbone.forward(input, &condition));
+        lesson.loss(logits)
+    }
+
+    fn held_out_loss(&self) -> f64 {
+        let mut total = 0.0;
+        let mut order: Vec<&Utterance> = self.held_out.iter().collect();
+        order.sort_by_key(|utterance| utterance.frames);
+        for rows in order.chunks(self.recipe.batch) {
+            let named = vec![false; rows.len()];
+            let loss = self.loss(&self.average, rows, &named, &self.device);
+            total += f64::from(host(loss)[0]) * rows.len() as f64;
+        }
+        total / self.held_out.len().max(1) as f64
+    }
+
+    /// Codes that the averaged model says, `[1, depth, frames]`.
+    fn said(&self, utterance: &Utterance, row: u64) -> Result<Tensor<3, Int>, TrainError> {
+        let ids = self
+            .text
+            .ids(Some(&utterance.voice), &utterance.speed, &utterance.symbols);
+        let condition = condition(&self.average.prefix, &[ids], &self.device);
+        let depth = self.config.head.depth;
+        let frames = self.text.most_frames(utterance.symbols.len());
+        let layout = self.config.head.arrangement.layout(frames, depth);
+        let head = self.average.head.clone().with_layout(&layout);
+        let generator = Generator {
+            backbone: &self.average.backbone,
+            head: &head,
+            pyramid: None,
+        };
+        let prompt = Codes {
+            ids: Tensor::zeros([1, depth, 0], &self.device),
+            layout: layout.clone(),
+        };
+        let seed = self.seed.named("samples");
+        let mut sampler = self.config.sampler.build(seed, &[row], layout.len());
+        let ending = self.config.sampler.ending.clone();
+        let codes = OneByOne.decode(
+            &generator,
+            Start { condition, prompt },
+            &layout,
+            &mut *sampler,
+            &mut |_, codes| match &ending {
+                Some(ending) if all_ended(codes, ending) => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            },
+        )?;
+        let end = self.config.head.end.unwrap_or(usize::MAX) as u32;
+        let whole = self.config.head.arrangement.undo(codes.ids, depth);
+        let [_, _, made] = whole.dims();
+        let rows = whole.to_data().iter::<u32>().collect::<Vec<_>>();
+        let ended = (0..made).find(|at| (0..depth).any(|row| rows[row * made + at] >= end));
+        Ok(whole.slice([0..1, 0..depth, 0..ended.unwrap_or(made)]))
+    }
+
+    fn definition(&self) -> Definition {
+        Definition {
+            task: ravel_pipeline::Task::TextToSpeech,
+            name: self.recipe.name.clone(),
+            description: self.recipe.description.clone(),
+            licence: self.recipe.licence.clone(),
+            weights: Some("generator.safetensors".into()),
+            text: Some(TextPart::Phonemes {
+                voices: self.text.voices().to_vec(),
+                speeds: self.text.speeds().to_vec(),
+                length: self.text.length(),
+            }),
+            decoding: Default::default(),
+            filling: None,
+            sampler: self.config.sampler.clone(),
+            tokenizer: self.tokenizer_definition.tokenizer.clone(),
+            backbone: Some(BackbonePart::Transformer {
+                config: self.config.backbone.clone(),
+            }),
+            head: Some(HeadConfig::NextTokens(self.config.head.clone())),
+            published: None,
+            model: None,
+        }
+    }
+}
+
+/// Positions of a batch, and which of them are to be learned.
+struct Lesson {
+    /// `[batch, depth, positions]`.
+    codes: Tensor<3, Int>,
+    /// The same with ids that have no score replaced, `[batch, depth, positions, 1]`.
+    targets: Tensor<4, Int>,
+    /// One where a code is learned, `[batch, depth, positions]`.
+    weights: Tensor<3>,
+}
+
+impl Lesson {
+    /// Each codebook of each row begins as late as its delay; the first one ends with the end.
+    fn new(rows: &[&Utterance], config: &SpeechConfig, device: &Device) -> Self {
+        let head = &config.head;
+        let end = head.end.unwrap_or(0) as i32;
+        let (steps, before) = match &head.arrangement {
+            ravel_heads::Arrangement::Delayed { steps, before, .. } => (steps.clone(), *before),
+            _ => (vec![0; head.depth], 0),
+        };
+        let longest = steps.iter().copied().max().unwrap_or(0);
+        let frames = rows.iter().map(|row| row.frames).max().unwrap_or(0);
+        let len = frames + longest.max(1);
+        let mut codes = Vec::with_capacity(rows.len() * head.depth * len);
+        let mut targets = Vec::with_capacity(codes.capacity());
+        let mut weights = Vec::with_capacity(codes.capacity());
+        for row in rows {
+            for (codebook, &step) in steps.iter().enumerate() {
+                let of_book = &row.codes[codebook * row.frames..(codebook + 1) * row.frames];
+                for at in 0..len {
+                    let (id, learned) = match at.checked_sub(step) {
+                        None => (before as i32, false),
+                        Some(frame) => match of_book.get(frame) {
+                            Some(&id) => (id as i32, true),
+                            None => (end, codebook == 0 && frame == row.frames),
+                        },
+                    };
+                    codes.push(id);
+                    targets.push(if learned { id } else { 0 });
+                    weights.push(f32::from(u8::from(learned)));
+                }
+            }
+        }
+        let shape = [rows.len(), head.depth, len];
+        let [batch, depth, n] = shape;
+        Self {
+            codes: Tensor::from_data(TensorData::new::<i32, _>(codes, shape), device),
+            targets: Tensor::from_data(
+                TensorData::new::<i32, _>(targets, [batch, depth, n, 1]),
+                device,
+            ),
+            weights: Tensor::from_data(TensorData::new::<f32, _>(weights, shape), device),
+        }
+    }
+
+    /// Mean nats of a learned code; `logits`: `[batch, depth, positions, ids]`.
+    fn loss(self, logits: Tensor<4>) -> Tensor<1> {
+        let [batch, depth, n, _] = logits.dims();
+        let picked = log_softmax(logits, 3).gather(3, self.targets);
+        let count = self.weights.clone().sum();
+        let sum = (picked.reshape([batch, depth, n]) * self.weights).sum();
+        (sum / count).neg()
+    }
+}
+
+impl Task for SpeechTask {
+    fn step(&mut self, step: usize) -> Result<BTreeMap<String, f64>, TrainError> {
+        let training = self.device.clone().autodiff();
+        let group = self.batches.at(step)[0] * self.recipe.batch;
+        let end = (group + self.recipe.batch).min(self.train.len());
+        let rows: Vec<&Utterance> = self.train[group..end].iter().collect();
+        let mut random = self.seed.named("voices").indexed(step as u64).stream();
+        let unnamed: Vec<bool> = rows
+            .iter()
+            .map(|_| f64::from(random.next_u32()) / f64::from(u32::MAX) < self.config.drop_voice)
+            .collect();
+        let loss = self.loss(&self.model, &rows, &unnamed, &training);
+        let value = f64::from(host(loss.clone())[0]);
+        if !value.is_finite() {
+            return Err(TrainError::NotFinite {
+                place: "the speech generator's loss".into(),
+            });
+        }
+        let gradients = GradientsParams::from_grads(loss.backward(), &self.model);
+        let share = self.recipe.optimizer.rate_share(step, self.recipe.steps);
+        let (model, update) = self.optimizer.step(self.model.clone(), gradients, share)?;
+        self.model = model;
+        let decay = warmed(self.recipe.optimizer.average, step);
+        self.average = follow(self.average.clone(), &self.model, decay);
+        Ok(BTreeMap::from([
+            ("loss".to_string(), value),
+            ("gradient-norm".to_string(), update.gradient_norm),
+            ("rate-share".to_string(), share),
+        ]))
+    }
+
+    fn validate(&self) -> Result<BTreeMap<String, f64>, TrainError> {
+        Ok(match self.held_out.is_empty() {
+            true => BTreeMap::new(),
+            false => BTreeMap::from([("loss".to_string(), self.held_out_loss())]),
+        })
+    }
+
+    fn samples(&self) -> Result<Sample, TrainError> {
+        let list = match self.held_out.is_empty() {
+            true => &self.train,
+            false => &self.held_out,
+        };
+        let mut samples = Vec::new();
+        for (row, utterance) in list.iter().take(SAID).enumerate() {
+            let ids = self.said(utterance, row as u64)?;
+            let [_, _, len] = ids.dims();
+            if len > 0 {
+                let layout = Layout::Sequence { len };
+                let sound = self.tokenizer.decode(&Codes { ids, layout })?;
+                samples.extend(host(sound.samples));
+            }
+            samples.extend([0.0; PAUSE]);
+        }
+        let sound = ravel_media::Sound {
+            channels: vec![samples],
+            sample_rate_hz: self.tokenizer.sound_spec().sample_rate_hz,
+        };
+        Ok(Sample {
+            extension: "wav",
+            bytes: ravel_media::encode_wav(&sound, &[]),
+        })
+    }
+
+    fn tensors(&self) -> Vec<(String, TensorData)> {
+        let mut all: Vec<_> = named("model", self.model.tensors()).collect();
+        all.extend(named("average", self.average.tensors()));
+        all.extend(named("optimizer", self.optimizer.tensors()));
+        all
+    }
+
+    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), TrainError> {
+        self.model = self.model.clone().load(checkpoint, "model")?;
+        self.average = self.average.clone().load(checkpoint, "average")?;
+        let state = checkpoint.tensors_under("optimizer")?;
+        self.optimizer.restore(state, &self.device)
+    }
+
+    fn export(&self, folder: &Path) -> Result<(), TrainError> {
+        let metadata = BTreeMap::from([("name".to_string(), self.recipe.name.clone())]);
+        ravel_weights::save(
+            &folder.join("generator.safetensors"),
+            self.average.tensors(),
+            &metadata,
+            Dtype::F16,
+        )?;
+        let weights = self.tokenizer_definition.tokenizer_part()?.weights();
+        copy(&self.config.tokenizer, folder, weights)?;
+        ravel_weights::atomic_write(
+            &folder.join("pipeline.toml"),
+            self.definition().to_toml().as_bytes(),
+        )?;
+        Ok(())
+    }
+}
+
+/// Every voice that speaks, in alphabetical order.
+fn voices_of(recordings: &[Recording]) -> Vec<String> {
+    let voices = recordings.iter().map(|recording| recording.voice.clone());
+    let sorted: std::collections::BTreeSet<String> = voices.collect();
+    sorted
+        .into_iter()
+        .filter(|voice| !voice.is_empty())
+        .collect()
+}
+
+fn coded(
+    recording: &Recording,
+    text: &SpeechText,
+    tokenizer: &dyn SoundTokenizer,
+    device: &Device,
+) -> Result<Utterance, TrainError> {
+    let symbols = text
+        .whole(&recording.text)
+        .map_err(|error| TrainError::Pipeline(error.into()))?;
+    let hop = tokenizer.sound_spec().hop;
+    let codes = tokenizer.encode(ravel_core::Waveform {
+        samples: recording.tensor(hop, device),
+        sample_rate_hz: tokenizer.sound_spec().sample_rate_hz,
+    })?;
+    Ok(Utterance {
+        voice: recording.voice.clone(),
+        speed: recording.speed.clone(),
+        symbols,
+        frames: codes.filled(),
+        codes: codes.to_host().remove(0),
+    })
+}
+
+/// What stands in front of some rows, shorter ones filled up on the left with positions that nothing sees.
+fn condition(prefix: &PrefixEmbedding, rows: &[Vec<u32>], device: &Device) -> Condition {
+    let len = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let mut ids = Vec::with_capacity(rows.len() * len);
+    let mut hidden = Vec::with_capacity(rows.len() * len);
+    for row in rows {
+        let missing = len - row.len();
+        ids.extend(std::iter::repeat_n(SpeechText::PADDING as i32, missing));
+        ids.extend(row.iter().map(|&id| id as i32));
+        hidden.extend(std::iter::repeat_n(true, missing));
+        hidden.extend(std::iter::repeat_n(false, row.len()));
+    }
+    let shape = [rows.len(), len];
+    let ids = Tensor::from_data(TensorData::new::<i32, _>(ids, shape), device);
+    let any = hidden.iter().any(|hidden| *hidden);
+    Condition {
+        prefix_hidden: any.then(|| Tensor::from_data(TensorData::new(hidden, shape), device)),
+        ..prefix.condition(ids)
+    }
+}
+
+fn open_tokenizer(
+    folder: &Path,
+    device: &Device,
+) -> Result<(Definition, Box<dyn SoundTokenizer>), TrainError> {
+    let path = folder.join("tokenizer.toml");
+    let text = std::fs::read_to_string(&path).map_err(|source| TrainError::File {
+        path: path.clone(),
+        source,
+    })?;
+    let definition = Definition::parse(&path.display().to_string(), &text)
+        .map_err(ravel_pipeline::PipelineError::from)?;
+    let source = Source::Folder(folder.into());
+    let tokenizer =
+        ravel_pipeline::build_sound_tokenizer(definition.tokenizer_part()?, &source, device)?;
+    Ok((definition, tokenizer))
+}
+
+/// The model before its first step, every parameter drawn in the module's order.
+fn first_weights(
+    config: &SpeechConfig,
+    text: &SpeechText,
+    device: &Device,
+) -> Result<SpeechModel, TrainError> {
+    config.backbone.validate()?;
+    config.head.validate()?;
+    config.sampler.validate()?;
+    let width = config.backbone.d_model;
+    let prefix: PrefixConfig = text.prefix_config();
+    let layout = Layout::Sequence { len: 1 };
+    let model = SpeechModel {
+        prefix: prefix.init(width, device),
+        backbone: config.backbone.init(device),
+        head: config
+            .head
+            .init(width, config.backbone.axes(), &layout, device),
+    };
+    model.tensors(); // Draws every parameter now, in the module's order.
+    Ok(model)
+}

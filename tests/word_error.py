@@ -1,0 +1,83 @@
+#!/usr/bin/env python3
+"""Word error rate of recordings by an independent recogniser: pocketsphinx with its US English model.
+
+    pip install pocketsphinx
+    tests/word_error.py data/speech/speech.jsonl --split held-out            # the data's own recordings
+    tests/word_error.py data/speech/speech.jsonl --split held-out --wavs out # others of the same names (00000.wav, ...)
+
+By default any of the texts' words may follow any other (a grammar); `--open` uses the model's trigram language model.
+"""
+
+import argparse
+import json
+import pathlib
+import re
+import sys
+import wave
+
+from pocketsphinx import Decoder
+
+
+def words(text):
+    return re.findall(r"[a-z']+", text.lower())
+
+
+def errors(expected, found):
+    """Substitutions, deletions and insertions at least."""
+    row = list(range(len(found) + 1))
+    for at, word in enumerate(expected, 1):
+        before, row[0] = row[0], at
+        for to, heard in enumerate(found, 1):
+            before, row[to] = row[to], min(row[to] + 1, row[to - 1] + 1, before + (word != heard))
+    return row[-1]
+
+
+def sound(path):
+    with wave.open(str(path)) as file:
+        if (file.getframerate(), file.getnchannels(), file.getsampwidth()) != (16000, 1, 2):
+            sys.exit(f"{path}: 16 kHz, one channel and 16 bits are expected")
+        silence = bytes(2 * 3200)
+        return silence + file.readframes(file.getnframes()) + silence
+
+
+def recogniser(rows, use_lm):
+    decoder = Decoder(samprate=16000, loglevel="FATAL")
+    if not use_lm:
+        known = sorted({word for row in rows for word in words(row["text"]) if decoder.lookup_word(word)})
+        grammar = "#JSGF V1.0; grammar loop; public <loop> = ( " + " | ".join(known) + " )+ ;"
+        decoder.add_jsgf_string("loop", grammar)
+        decoder.activate_search("loop")
+    return decoder
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", type=pathlib.Path, help="JSON lines with file, text and split")
+    parser.add_argument("--split", default="held-out")
+    parser.add_argument("--wavs", type=pathlib.Path, help="folder with a file of the same name for every row")
+    parser.add_argument("--open", action="store_true", help="the trigram language model instead of a grammar")
+    parser.add_argument("--limit", type=int, help="so many rows only")
+    parser.add_argument("--show", action="store_true", help="print what was heard")
+    options = parser.parse_args()
+    rows = [json.loads(line) for line in options.rows.read_text().splitlines() if line]
+    rows = [row for row in rows if row["split"] == options.split][: options.limit]
+    decoder = recogniser(rows, options.open)
+    wrong = total = 0
+    for row in rows:
+        folder = options.wavs or options.rows.parent
+        name = pathlib.Path(row["file"]).name if options.wavs else row["file"]
+        decoder.start_utt()
+        decoder.process_raw(sound(folder / name), full_utt=True)
+        decoder.end_utt()
+        heard = decoder.hyp().hypstr.lower() if decoder.hyp() else ""
+        heard = re.sub(r"\(\d+\)", "", heard).split()
+        expected = words(row["text"])
+        count = errors(expected, heard)
+        wrong += count
+        total += len(expected)
+        if options.show:
+            print(f"{count:2} {' '.join(expected)} | {' '.join(heard)}", flush=True)
+    print(f"{100 * wrong / total:.1f} % word errors: {wrong} of {total} words, {len(rows)} recordings")
+
+
+main()
