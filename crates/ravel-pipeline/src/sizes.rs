@@ -18,6 +18,11 @@ impl<T: JsonSchema> JsonSchema for Sizes<T> {
         T::schema_name()
     }
 
+    // Several families call theirs `Config`; by this the schema tells them apart.
+    fn schema_id() -> Cow<'static, str> {
+        T::schema_id()
+    }
+
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         T::json_schema(generator)
     }
