@@ -13,6 +13,7 @@ mod mistakes;
 mod models;
 mod picture;
 mod published;
+mod speak;
 mod text;
 mod training;
 mod video;

@@ -41,7 +41,15 @@ pub enum Command {
   ravel video bounce.gif -o out/ --with-context --report=drift.jsonl
   ravel video bounce.mp4 -o - | ffplay -")]
     Video(VideoOptions),
-    /// Make a picture or a clip again from what its file says.
+    /// Speak a text.
+    #[command(after_help = "Examples:
+  ravel speak \"Good morning.\" -o morning.wav
+  ravel speak --text-file chapter.txt -o chapter.wav --voice bob --speed slow
+  ravel speak \"Good morning.\" --stream -o - | aplay
+
+The built-in voices are synthetic and belong to nobody.")]
+    Speak(SpeakOptions),
+    /// Make a picture, a clip or a recording again from what its file says.
     Replay(ReplayOptions),
     /// Continue a text, or answer what is asked.
     #[command(after_help = "Examples:
@@ -419,6 +427,53 @@ impl TokenizerCommand {
             _ => None,
         }
     }
+}
+
+#[derive(Args)]
+pub struct SpeakOptions {
+    /// What is said, or `-` for standard input.
+    pub text: Option<String>,
+    /// A file with the text, or `-` for standard input.
+    #[arg(long, value_name = "FILE|-", conflicts_with = "text")]
+    pub text_file: Option<PathBuf>,
+    /// Where to write: a WAV file, or `-` for standard output.
+    #[arg(short, long, value_name = "FILE|-")]
+    pub output: Option<PathBuf>,
+    /// A pipeline's name (`ravel pipelines list`) or its definition file.
+    #[arg(long, default_value = "speak", value_name = "NAME|FILE")]
+    pub pipeline: String,
+    #[command(flatten)]
+    pub device: DeviceOptions,
+    /// Who speaks, by name; the model's first voice without it.
+    #[arg(long, value_name = "NAME")]
+    pub voice: Option<String>,
+    /// How fast, by name: `slow`, `normal` or `fast` with the built-in model.
+    #[arg(long, value_name = "NAME")]
+    pub speed: Option<String>,
+    /// The source of all randomness.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Divides the scores; zero always takes the largest.
+    #[arg(long)]
+    pub temperature: Option<f64>,
+    /// Keep this many of the largest scores.
+    #[arg(long)]
+    pub top_k: Option<usize>,
+    /// Keep the most probable codes up to this mass.
+    #[arg(long)]
+    pub top_p: Option<f64>,
+    /// With `-o -`: write sound as it is made. The header then leaves the length open.
+    #[arg(long)]
+    pub stream: bool,
+    /// Replace a file that is there.
+    #[arg(long)]
+    pub force: bool,
+    /// Print JSON: what was made, how long it is and what it took.
+    #[arg(long)]
+    pub json: bool,
+    /// Print nothing but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
 }
 
 #[derive(Args)]

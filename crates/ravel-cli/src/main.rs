@@ -14,6 +14,7 @@ mod models;
 mod pipelines;
 mod progress;
 mod sound_tokenizer;
+mod speak;
 mod system;
 mod text;
 mod tokenizer;
@@ -53,9 +54,13 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Video(options)) => video::run(&options),
         Some(Command::Replay(options)) => match video::said(&options.file) {
             Some(said) => video::replay(&options, said),
-            None => image::replay(&options),
+            None => match speak::said(&options.file) {
+                Some(said) => speak::replay(&options, &said),
+                None => image::replay(&options),
+            },
         },
         Some(Command::Text(options)) => text::run(&options),
+        Some(Command::Speak(options)) => speak::run(&options),
         Some(Command::Tokenizer(command)) => tokenizer::run(&command),
         Some(Command::Train(options)) => train::run(&options),
         Some(Command::Eval(options)) => evaluate::run(&options),

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use ravel_pipeline::{
-    Definition, LanguageParts, PUBLISHED_TOKENIZERS, Source, Task, TextPart, build, build_language,
-    build_sound_tokenizer, build_speech, build_tokenizer, build_video, build_video_tokenizer,
-    schema,
+    Definition, LanguageParts, PUBLISHED_TOKENIZERS, Source, SpeechParts, Task, TextPart, build,
+    build_language, build_sound_tokenizer, build_speech, build_tokenizer, build_video,
+    build_video_tokenizer, schema,
 };
 use serde_json::json;
 use text_to_image::{Files, PUBLISHED, TextToImage};
@@ -139,6 +139,18 @@ pub fn language(name: &str, device: DeviceName) -> Result<LanguageParts, Failure
         )));
     }
     Ok(build_language(&definition, &source, &device.open()?)?)
+}
+
+/// The parts of a pipeline that speaks.
+pub fn speech(name: &str, device: DeviceName) -> Result<SpeechParts, Failure> {
+    let (definition, source) = open(name)?;
+    if definition.task != Task::TextToSpeech {
+        return Err(Failure::input(format!(
+            "`{name}` is a pipeline for {}, text-to-speech is needed",
+            definition.task.name()
+        )));
+    }
+    Ok(build_speech(&definition, &source, &device.open()?)?)
 }
 
 /// A text-to-image pipeline, built.

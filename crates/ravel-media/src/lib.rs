@@ -18,7 +18,7 @@ pub use picture::{Picture, images_from_pictures, pictures_from_images};
 pub use read::{MAX_SIDE, decode_image, read_image, read_png_text};
 pub use sheet::{contact_sheet, grid};
 pub use sound::{SAMPLE_RATES, Sound};
-pub use wav::{decode_wav, encode_wav, read_wav, wav_text};
+pub use wav::{decode_wav, encode_wav, pcm16, read_wav, wav_header, wav_text};
 pub use write::{encode_png, write_new};
 
 /// What is wrong with a picture file, or with writing one.

@@ -135,8 +135,9 @@ pub fn encode_wav(sound: &Sound, text: &[(&str, &str)]) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
     let mut writer = WavWriter::new(&mut bytes, spec).expect("16 bits are written everywhere");
     for sample in interleaved(&sound.channels) {
-        let scaled = (sample.clamp(-1.0, 1.0) * f32::from(i16::MAX)).round() as i16;
-        writer.write_sample(scaled).expect("memory takes all bytes");
+        writer
+            .write_sample(scaled(sample))
+            .expect("memory takes all bytes");
     }
     writer.finalize().expect("all channels are equally long");
     let mut bytes = bytes.into_inner();
@@ -146,6 +147,55 @@ pub fn encode_wav(sound: &Sound, text: &[(&str, &str)]) -> Vec<u8> {
         bytes[4..8].copy_from_slice(&size.to_le_bytes());
     }
     bytes
+}
+
+/// The beginning of a WAV file of one channel and 16 bits: everything in front of its samples, text as in [`encode_wav`].
+///
+/// `sound_bytes` is how long the sound is; nothing stands for a length that is not known yet, as programs that read from pipes take it.
+/// The header's own length does not depend on it.
+///
+/// # Panics
+/// If a text's name is not four letters.
+pub fn wav_header(
+    sample_rate_hz: u32,
+    sound_bytes: Option<usize>,
+    text: &[(&str, &str)],
+) -> Vec<u8> {
+    const BYTES: u32 = WRITTEN_BITS as u32 / 8;
+    let info = match text.is_empty() {
+        true => Vec::new(),
+        false => info_chunk(text),
+    };
+    let before = 4 + 24 + info.len() + 8;
+    let limited = |size: usize| u32::try_from(size).unwrap_or(u32::MAX);
+    let (all, sound) = match sound_bytes {
+        Some(sound) => (limited(before + sound), limited(sound)),
+        None => (u32::MAX, u32::MAX),
+    };
+    let mut bytes = b"RIFF".to_vec();
+    bytes.extend(all.to_le_bytes());
+    bytes.extend(b"WAVEfmt ");
+    bytes.extend(16u32.to_le_bytes());
+    bytes.extend(1u16.to_le_bytes());
+    bytes.extend(1u16.to_le_bytes());
+    bytes.extend(sample_rate_hz.to_le_bytes());
+    bytes.extend((sample_rate_hz * BYTES).to_le_bytes());
+    bytes.extend((BYTES as u16).to_le_bytes());
+    bytes.extend(WRITTEN_BITS.to_le_bytes());
+    bytes.extend(info);
+    bytes.extend(b"data");
+    bytes.extend(sound.to_le_bytes());
+    bytes
+}
+
+/// Samples as 16 bits, as they follow [`wav_header`]'s bytes.
+pub fn pcm16(samples: &[f32]) -> Vec<u8> {
+    let scaled = samples.iter().map(|sample| scaled(*sample).to_le_bytes());
+    scaled.flatten().collect()
+}
+
+fn scaled(sample: f32) -> i16 {
+    (sample.clamp(-1.0, 1.0) * f32::from(i16::MAX)).round() as i16
 }
 
 fn info_chunk(text: &[(&str, &str)]) -> Vec<u8> {

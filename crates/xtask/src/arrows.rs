@@ -171,6 +171,11 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
         "text to phonemes knows no tensor and prints nothing",
     ),
     (
+        "text-to-speech",
+        &["clap", "indicatif", "image", "ravel-train", "ravel-media"],
+        "only the command line prints, and sound is written elsewhere",
+    ),
+    (
         "text-generation",
         &["clap", "indicatif", "image", "ravel-train", "ravel-media"],
         "only the command line prints, and text has no pictures",

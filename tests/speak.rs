@@ -1,0 +1,273 @@
+//! `ravel speak`: training a tiny voice, speaking, streaming, replaying, and everything that can be handed in wrongly.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use ravel_media::{Sound, decode_wav, encode_wav, wav_text};
+use serde_json::Value;
+
+use crate::command::{Run, check_refused, command, from, ravel};
+use crate::training::good;
+
+const RECIPES: [(&str, &str); 2] = [
+    ("tiny-sound", include_str!("training/tiny-sound.toml")),
+    ("tiny-speech", include_str!("training/tiny-speech.toml")),
+];
+
+/// A folder with four short recordings and both recipes.
+fn studio() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rows = String::new();
+    for at in 0..5usize {
+        let tone = |time: usize| (time as f32 * (0.2 + 0.1 * at as f32)).sin() * 0.5;
+        let sound = Sound {
+            channels: vec![(0..1500 + 400 * at).map(tone).collect()],
+            sample_rate_hz: 4000,
+        };
+        let name = format!("{at}.wav");
+        std::fs::write(folder.path().join(&name), encode_wav(&sound, &[])).unwrap();
+        let split = if at == 4 { "held-out" } else { "train" };
+        let voice = ["ann", "bob"][at % 2];
+        rows += &format!(
+            "{{\"file\": \"{name}\", \"text\": \"Number {at}.\", \"voice\": \"{voice}\", \"speed\": \"slow\", \"split\": \"{split}\"}}\n"
+        );
+    }
+    std::fs::write(folder.path().join("rows.jsonl"), rows).unwrap();
+    for (name, text) in RECIPES {
+        std::fs::write(folder.path().join(format!("{name}.toml")), text).unwrap();
+    }
+    folder
+}
+
+/// A studio in which both recipes were run, made once.
+fn trained() -> &'static Path {
+    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+    FOLDER
+        .get_or_init(|| {
+            let folder = studio();
+            for (name, _) in RECIPES {
+                good(ravel(folder.path(), &["train", &format!("{name}.toml")]));
+            }
+            folder
+        })
+        .path()
+}
+
+fn speak(folder: &Path, arguments: &[&str]) -> Run {
+    let pipeline = trained().join("runs/tiny-speech/pipeline.toml");
+    let pipeline = pipeline.to_str().unwrap();
+    let all = ["speak", "--pipeline", pipeline];
+    ravel(folder, &[&all[..], arguments].concat())
+}
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn files(folder: &Path) -> usize {
+    std::fs::read_dir(folder).unwrap().count()
+}
+
+/// Everything behind the header of a WAV file.
+fn sound_bytes(wav: &[u8]) -> &[u8] {
+    let at = wav.windows(4).position(|name| name == b"data").unwrap();
+    &wav[at + 8..]
+}
+
+#[test]
+fn half_a_run_and_a_resume_are_a_whole_run() {
+    let broken = studio();
+    for (name, _) in RECIPES {
+        let at = |folder: &Path, step: usize| {
+            folder.join(format!(
+                "runs/{name}/checkpoints/step-{step:08}.safetensors"
+            ))
+        };
+        let third = at(broken.path(), 3);
+        std::fs::create_dir_all(third.parent().unwrap()).unwrap();
+        std::fs::copy(at(trained(), 3), &third).unwrap();
+        let recipe = format!("{name}.toml");
+        good(ravel(broken.path(), &["train", &recipe, "--resume"]));
+        let last = |folder| std::fs::read(at(folder, 6)).unwrap();
+        assert!(
+            last(broken.path()) == last(trained()),
+            "{name}: the runs differ"
+        );
+    }
+}
+
+#[test]
+fn a_recording_says_how_it_was_made_and_can_be_made_again() {
+    let folder = folder();
+    let run = speak(
+        folder.path(),
+        &["Two cats. One dog!", "--seed", "3", "--json"],
+    );
+    let row: Value = serde_json::from_str(&good(run).text()).unwrap();
+    assert_eq!(row["file"], "two-cats-one-dog.wav");
+    assert_eq!(row["utterances"], 2);
+    let wav = std::fs::read(folder.path().join("two-cats-one-dog.wav")).unwrap();
+    let sound = decode_wav(&wav, Path::new("out.wav")).unwrap();
+    assert_eq!(sound.sample_rate_hz, 4000);
+    assert_eq!(row["seconds"].as_f64().unwrap(), sound.duration_secs());
+    let text = wav_text(&wav);
+    assert!(
+        text.contains(&("ISRC".into(), "generated".into())),
+        "{text:?}"
+    );
+    let run = ravel(folder.path(), &["replay", "two-cats-one-dog.wav"]);
+    assert!(good(run).text().contains("the same bytes again"));
+    good(ravel(
+        folder.path(),
+        &["replay", "two-cats-one-dog.wav", "-o", "again.wav"],
+    ));
+    assert!(std::fs::read(folder.path().join("again.wav")).unwrap() == wav);
+    // Another seed, voice or speed is another recording.
+    for other in [
+        ["4", "ann", "normal"],
+        ["3", "bob", "normal"],
+        ["3", "ann", "slow"],
+    ] {
+        let [seed, voice, speed] = other;
+        let all = [
+            "Two cats. One dog!",
+            "-o",
+            "-",
+            "--seed",
+            seed,
+            "--voice",
+            voice,
+        ];
+        let run = good(speak(
+            folder.path(),
+            &[&all[..], &["--speed", speed]].concat(),
+        ));
+        assert_ne!(sound_bytes(&run.out), sound_bytes(&wav), "{other:?}");
+    }
+}
+
+#[test]
+fn a_stream_is_the_file_but_for_its_open_length() {
+    let folder = folder();
+    let text = "One. Two, three. Four?";
+    good(speak(folder.path(), &[text, "-o", "file.wav", "-q"]));
+    let file = std::fs::read(folder.path().join("file.wav")).unwrap();
+    let whole = good(speak(folder.path(), &[text, "-o", "-"])).out;
+    assert!(whole == file);
+    let stream = good(speak(folder.path(), &[text, "-o", "-", "--stream"])).out;
+    assert_eq!(stream.len(), file.len());
+    assert!(sound_bytes(&stream) == sound_bytes(&file));
+    assert_eq!(stream[4..8], [0xff; 4]);
+    assert_eq!(wav_text(&stream), wav_text(&file));
+}
+
+#[test]
+fn text_comes_from_files_and_standard_input() {
+    let folder = folder();
+    std::fs::write(folder.path().join("text.txt"), "One.\n\nTwo.\n").unwrap();
+    let file = good(speak(
+        folder.path(),
+        &["--text-file", "text.txt", "-o", "-"],
+    ))
+    .out;
+    let pipeline = trained().join("runs/tiny-speech/pipeline.toml");
+    let all = [
+        "speak",
+        "-",
+        "-o",
+        "-",
+        "--pipeline",
+        pipeline.to_str().unwrap(),
+    ];
+    let mut child = command(folder.path(), &all)
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(b"One.\n\nTwo.\n").unwrap();
+    drop(input);
+    let run = good(from(child.wait_with_output().unwrap()));
+    assert!(run.out == file);
+}
+
+#[test]
+fn what_cannot_be_said_is_refused_and_leaves_nothing() {
+    let folder = folder();
+    let refused = |arguments: &[&str], expected: &str| {
+        check_refused(&speak(folder.path(), arguments), expected);
+        assert_eq!(files(folder.path()), 0, "{arguments:?}");
+    };
+    refused(&[], "there is no text");
+    refused(&[""], "no word to say");
+    refused(&["  ... "], "no word to say");
+    refused(&["a\u{7}b"], "control character U+0007");
+    refused(&["Привет"], "U+041F");
+    refused(
+        &["hello", "--voice", "zed"],
+        "no voice `zed`; this model has ann, bob",
+    );
+    refused(&["hello", "--speed", "warp"], "no speed `warp`");
+    refused(&["hello", "--temperature", "-1"], "temperature");
+    refused(&["hello", "-o", "out.mp3"], "written as WAV");
+    refused(&["hello", "-o", "absent/out.wav"], "absent/out.wav");
+    refused(&["--text-file", "absent.txt"], "absent.txt");
+    let long = folder.path().join("long.txt");
+    std::fs::write(&long, "a ".repeat(500_000)).unwrap();
+    let run = speak(folder.path(), &["--text-file", "long.txt", "-o", "out.wav"]);
+    check_refused(&run, "1000000 bytes");
+    std::fs::write(&long, b"\xff\xfe").unwrap();
+    let run = speak(folder.path(), &["--text-file", "long.txt", "-o", "out.wav"]);
+    check_refused(&run, "not UTF-8");
+    assert_eq!(files(folder.path()), 1);
+    std::fs::write(folder.path().join("out.wav"), "mine").unwrap();
+    let run = speak(folder.path(), &["hello", "-o", "out.wav"]);
+    check_refused(&run, "out.wav");
+    assert_eq!(
+        std::fs::read(folder.path().join("out.wav")).unwrap(),
+        b"mine"
+    );
+    let run = ravel(folder.path(), &["speak", "hello", "--pipeline", "emoji-ar"]);
+    check_refused(&run, "text-to-speech is needed");
+    let run = ravel(folder.path(), &["replay", "out.wav"]);
+    check_refused(&run, "out.wav");
+}
+
+#[test]
+fn a_closed_pipe_is_a_quiet_end() {
+    let pipeline = trained().join("runs/tiny-speech/pipeline.toml");
+    let text = "One two three. ".repeat(200);
+    let all = ["speak", &text, "-o", "-", "--stream", "--pipeline"];
+    let all = [&all[..], &[pipeline.to_str().unwrap()]].concat();
+    let mut child = command(trained(), &all).spawn().unwrap();
+    let mut out = child.stdout.take().unwrap();
+    std::io::Read::read_exact(&mut out, &mut [0; 64]).unwrap();
+    drop(out);
+    let run = from(child.wait_with_output().unwrap());
+    assert_eq!((run.code, run.err.as_str()), (0, ""));
+}
+
+#[test]
+fn a_definition_that_does_not_fit_is_refused_by_name() {
+    let folder = folder();
+    let from = trained().join("runs/tiny-speech");
+    for name in [
+        "pipeline.toml",
+        "generator.safetensors",
+        "tokenizer.safetensors",
+    ] {
+        std::fs::copy(from.join(name), folder.path().join(name)).unwrap();
+    }
+    let path = folder.path().join("pipeline.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    for (found, instead, expected) in [
+        ("depth = 2", "depth = 3", "depth"),
+        ("length = 40", "length = 2", "text.length"),
+        ("\"bob\"", "\"bob\", \"eve\"", "prefix"),
+    ] {
+        assert!(text.contains(found), "{text}");
+        std::fs::write(&path, text.replacen(found, instead, 1)).unwrap();
+        let run = ravel(folder.path(), &["pipelines", "check", "pipeline.toml"]);
+        check_refused(&run, expected);
+    }
+}
