@@ -410,7 +410,7 @@ fn codes_that_do_not_fit() {
         &with("ids", json!([[4_000_000_000u64]])),
         "too large for any codebook",
     );
-    check_refused(&with("ids", json!([[1], [2]])), "filled positions");
+    check_refused(&with("ids", json!([[1], [2]])), "26 places, 1 are filled");
     let beyond: Vec<u32> = vec![60_000; codes["layout"]["len"].as_u64().unwrap() as usize];
     check_refused(&with("ids", json!([beyond])), "id 60000");
     check_refused(
