@@ -454,13 +454,13 @@ pub struct SpeakOptions {
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// Divides the scores; zero always takes the largest.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub temperature: Option<f64>,
     /// Keep this many of the largest scores.
     #[arg(long)]
     pub top_k: Option<usize>,
     /// Keep the most probable codes up to this mass.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub top_p: Option<f64>,
     /// With `-o -`: write sound as it is made. The header then leaves the length open.
     #[arg(long)]
