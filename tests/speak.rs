@@ -196,6 +196,12 @@ fn text_comes_from_files_and_standard_input() {
 }
 
 #[test]
+fn a_program_without_a_voice_says_so() {
+    let run = ravel(folder().path(), &["speak", "hello"]);
+    check_refused(&run, "no trained voice is inside this program yet");
+}
+
+#[test]
 fn what_cannot_be_said_is_refused_and_leaves_nothing() {
     let folder = folder();
     let refused = |arguments: &[&str], expected: &str| {

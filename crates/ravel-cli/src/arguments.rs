@@ -440,7 +440,7 @@ pub struct SpeakOptions {
     #[arg(short, long, value_name = "FILE|-")]
     pub output: Option<PathBuf>,
     /// A pipeline's name (`ravel pipelines list`) or its definition file.
-    #[arg(long, default_value = "speak", value_name = "NAME|FILE")]
+    #[arg(long, default_value = crate::pipelines::SPEECH, value_name = "NAME|FILE")]
     pub pipeline: String,
     #[command(flatten)]
     pub device: DeviceOptions,

@@ -76,6 +76,9 @@ fn published() -> impl Iterator<Item = &'static (&'static str, Files)> {
     generators.chain(PUBLISHED_TOKENIZERS)
 }
 
+/// What `ravel speak` speaks with where nothing is named.
+pub const SPEECH: &str = "speak";
+
 /// Names of the pipelines in this program.
 pub fn names() -> impl Iterator<Item = &'static str> {
     known().map(|(name, _)| *name)
@@ -143,6 +146,13 @@ pub fn language(name: &str, device: DeviceName) -> Result<LanguageParts, Failure
 
 /// The parts of a pipeline that speaks.
 pub fn speech(name: &str, device: DeviceName) -> Result<SpeechParts, Failure> {
+    let unknown = !names().any(|known| known == name) && !Path::new(name).exists();
+    if name == SPEECH && unknown {
+        return Err(Failure::input_with(
+            "no trained voice is inside this program yet",
+            "train one (make data-speech; assets/recipes/speak-tokenizer.toml, then speak.toml) and name it: --pipeline runs/speak/pipeline.toml",
+        ));
+    }
     let (definition, source) = open(name)?;
     if definition.task != Task::TextToSpeech {
         return Err(Failure::input(format!(

@@ -23,7 +23,7 @@ use crate::run::{Sample, Task};
 use crate::self_correct::{Lesson, Shown, self_corrected};
 use crate::{
     Batches, GeneratorConfig, Item, Optimizer, Pictures, Recipe, TrainError, cross_entropy, follow,
-    host,
+    host, soft_answers, soft_cross_entropy,
 };
 
 /// Captions on a sample sheet, half of them held out.
@@ -121,6 +121,8 @@ pub struct GeneratorTask {
     prompts: Vec<Vec<Vec<u32>>>,
     /// Latents of each training picture, one after the other, where mistakes are to be mended.
     latents: Vec<f32>,
+    /// Answers spread over neighbouring codes, `[codebook_size, codebook_size]`, where they are to be.
+    answers: Option<Tensor<2>>,
     tokenizer_definition: Definition,
     tokenizer: Box<dyn ImageTokenizer>,
     model: TextToImageModel,
@@ -160,6 +162,8 @@ impl GeneratorTask {
             true => latents_of(&*tokenizer, &pictures, device)?,
             false => Vec::new(),
         };
+        let answers = (config.soft_codes > 0.0)
+            .then(|| soft_answers(tokenizer.codebook(), config.soft_codes));
         let seed = Seed::new(recipe.seed);
         device.seed(seed.named("first weights").number());
         let mut average = first_weights(config, &text, &*tokenizer, device)?;
@@ -179,6 +183,7 @@ impl GeneratorTask {
             text,
             prompts,
             latents,
+            answers,
             tokenizer_definition,
             tokenizer,
             model,
@@ -218,10 +223,10 @@ impl GeneratorTask {
             .collect()
     }
 
-    /// Cross-entropy of the lesson's codes, predicted from the prompts and from what it shows.
-    fn loss(&self, model: &TextToImageModel, prompts: Tensor<2, Int>, lesson: Lesson) -> Tensor<1> {
+    /// Scores of codes, from the prompts and from what a lesson shows, `[batch, positions, codebook_size]`.
+    fn scores(model: &TextToImageModel, prompts: Tensor<2, Int>, shown: Shown) -> Tensor<3> {
         let condition = model.prefix.condition(prompts);
-        let logits = match (&model.head, lesson.shown) {
+        match (&model.head, shown) {
             (HeadModule::NextToken(head), Shown::Codes(codes)) => {
                 let input = head.inputs(codes, &condition);
                 head.logits_of(model.backbone.forward(input, &condition))
@@ -231,8 +236,19 @@ impl GeneratorTask {
                 head.logits_of(model.backbone.forward(input, &condition))
             }
             _ => unreachable!("a next-scale head, and no other, is shown a canvas"),
-        };
-        cross_entropy(logits, lesson.targets)
+        }
+    }
+
+    /// Cross-entropy of the lesson's codes, or of the answers spread around them.
+    fn training_loss(&self, prompts: Tensor<2, Int>, lesson: Lesson) -> Tensor<1> {
+        let scores = Self::scores(&self.model, prompts, lesson.shown);
+        match &self.answers {
+            None => cross_entropy(scores, lesson.targets),
+            Some(answers) => {
+                let answers = Tensor::from_inner(answers.clone());
+                soft_cross_entropy(scores, lesson.targets, answers)
+            }
+        }
     }
 
     /// `targets` are to be predicted from `codes`. What is shown is computed outside the graph, since the tokenizer is frozen.
@@ -295,7 +311,8 @@ impl GeneratorTask {
             let prompts = self.prompt_tensor(ids, &self.device);
             let codes = self.held_out_codes.rows(chunk, &self.device);
             let lesson = self.lesson(codes.clone(), codes);
-            let loss = self.loss(&self.average, prompts, lesson);
+            let scores = Self::scores(&self.average, prompts, lesson.shown);
+            let loss = cross_entropy(scores, lesson.targets);
             total += f64::from(host(loss)[0]) * chunk.len() as f64;
         }
         Ok(total / items.len().max(1) as f64)
@@ -351,7 +368,7 @@ impl Task for GeneratorTask {
         let items = self.batches.at(step);
         let prompts = self.prompt_tensor(self.captions(step, &items), &training);
         let lesson = self.lesson_of_step(step, &items).for_training();
-        let loss = self.loss(&self.model, prompts, lesson);
+        let loss = self.training_loss(prompts, lesson);
         let value = f64::from(host(loss.clone())[0]);
         if !value.is_finite() {
             return Err(TrainError::NotFinite {

@@ -34,7 +34,9 @@ pub use data::{Batches, DataConfig, Item, Pictures};
 pub use generator::{GeneratorTask, TextToImageModel};
 pub use language::{LanguageModel, LanguageTask};
 pub use log::loss_plot;
-pub use loss::{ReconstructionConfig, cross_entropy, reconstruction};
+pub use loss::{
+    ReconstructionConfig, cross_entropy, reconstruction, soft_answers, soft_cross_entropy,
+};
 pub use optimizer::{Optimizer, OptimizerConfig, Update, follow};
 pub use recipe::{
     GeneratorConfig, LanguageConfig, OutputConfig, Recipe, SoundTokenizerConfig, SpeechConfig,

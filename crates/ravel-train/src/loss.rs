@@ -1,6 +1,6 @@
 //! Losses of tokenizers and generators.
 
-use burn::tensor::activation::log_softmax;
+use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::module::avg_pool2d;
 use burn::tensor::ops::AvgPoolOptions;
 use burn::tensor::{Int, Tensor};
@@ -86,9 +86,49 @@ pub fn cross_entropy(logits: Tensor<3>, targets: Tensor<2, Int>) -> Tensor<1> {
     picked.mean().neg()
 }
 
+/// Answers that are spread over neighbouring codes, a row for each code.
+///
+/// A code keeps `1 − share` of the weight; the rest goes to the others by `exp(−d²/τ)`, where `d` is the distance of the code
+/// vectors and τ the mean squared distance of a code to its nearest neighbour (label smoothing, Szegedy et al. 2016, section 7,
+/// with a metric in the place of the uniform distribution).
+///
+/// # Shapes
+/// - `codebook`: `[codebook_size, code_width]`
+/// - returns: `[codebook_size, codebook_size]`, rows that sum to 1
+pub fn soft_answers(codebook: Tensor<2>, share: f64) -> Tensor<2> {
+    let size = codebook.dims()[0];
+    let device = codebook.device();
+    let norms = codebook.clone().square().sum_dim(1);
+    let products = codebook.clone().matmul(codebook.transpose());
+    let squared = (norms.clone() + norms.transpose() - products * 2.0).clamp_min(0.0);
+    let own = Tensor::<2>::eye(size, &device);
+    let apart = squared + own.clone() * f64::from(f32::MAX).sqrt();
+    let nearest = apart.clone().min_dim(1).mean().clamp_min(1e-12);
+    let others = softmax((apart / nearest.reshape([1, 1])).neg(), 1);
+    own * (1.0 - share) + others * share
+}
+
+/// Mean cross-entropy in nats per position against spread answers; what the answers' own entropy costs is not taken off.
+///
+/// # Shapes
+/// - `logits`: `[b, n, codebook_size]`
+/// - `targets`: `[b, n]`
+/// - `answers`: `[codebook_size, codebook_size]`, what [`soft_answers`] gives
+/// - returns: `[1]`
+pub fn soft_cross_entropy(
+    logits: Tensor<3>,
+    targets: Tensor<2, Int>,
+    answers: Tensor<2>,
+) -> Tensor<1> {
+    let [batch, len, size] = logits.dims();
+    let scores = log_softmax(logits.reshape([batch * len, size]), 1);
+    let wanted = answers.select(0, targets.reshape([batch * len]));
+    (scores * wanted).sum_dim(1).mean().neg()
+}
+
 #[cfg(test)]
 mod tests {
-    use ravel_testkit::{device, formula, formula_ids};
+    use ravel_testkit::{device, formula, formula_ids, values};
 
     use super::*;
     use crate::host;
@@ -100,6 +140,27 @@ mod tests {
         let targets = formula_ids([2, 3], 1, 7, &device);
         let loss = host(cross_entropy(logits, targets))[0];
         assert!((loss - 7f32.ln()).abs() < 1e-6, "{loss}");
+    }
+
+    #[test]
+    fn answers_spread_to_the_nearest_codes_and_without_a_share_are_plain() {
+        let device = device();
+        let codebook = Tensor::<2>::from_data([[0.0], [1.0], [3.0], [8.0]], &device);
+        let spread = values(&soft_answers(codebook.clone(), 0.4));
+        for row in spread.chunks(4) {
+            assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5, "{row:?}");
+        }
+        assert!((spread[0] - 0.6).abs() < 1e-5);
+        assert!(spread[1] > spread[2] && spread[2] > spread[3], "{spread:?}");
+        let logits: Tensor<3> = formula([2, 3, 4], 5, 1.0, &device);
+        let targets = formula_ids([2, 3], 1, 4, &device);
+        let plain = host(cross_entropy(logits.clone(), targets.clone()))[0];
+        let none = host(soft_cross_entropy(
+            logits,
+            targets,
+            soft_answers(codebook, 0.0),
+        ))[0];
+        assert!((plain - none).abs() < 1e-6, "{plain}, {none}");
     }
 
     #[test]

@@ -264,6 +264,10 @@ pub struct GeneratorConfig {
     /// of the row before or of a neighbour in the data, half and half. Needs a next-scale head.
     #[serde(default)]
     pub self_correct: bool,
+    /// Share of each answer's weight that goes to the codes nearest to it, so that a code is learned as a place among others
+    /// and not as a name only: what was never seen together then lands near where it belongs.
+    #[serde(default)]
+    pub soft_codes: f64,
     /// Folder of a finished run with the same text, backbone and head, whose weights are the first ones.
     #[serde(default)]
     pub start_from: Option<PathBuf>,
@@ -420,10 +424,11 @@ impl Recipe {
                 task.drop_caption,
                 task.alternate_caption,
                 task.corrupt_codes,
+                task.soft_codes,
             ];
             if shares.iter().any(|share| !(0.0..=1.0).contains(share)) {
                 return wrong(
-                    "`drop-caption`, `alternate-caption` and `corrupt-codes` are shares in 0..=1",
+                    "`drop-caption`, `alternate-caption`, `corrupt-codes` and `soft-codes` are shares in 0..=1",
                 );
             }
             if task.self_correct && !matches!(task.head, HeadConfig::NextScale(_)) {
