@@ -5,7 +5,6 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use burn::module::Module;
-use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand_core::Rng;
 use ravel_backbone::Transformer;
@@ -16,14 +15,15 @@ use ravel_decode::{OneByOne, SamplerConfig};
 use ravel_heads::{HeadConfig, NextScale, NextToken, PrefixConfig, PrefixEmbedding};
 use ravel_pipeline::{BackbonePart, Definition, Source, TextPart};
 use ravel_text::{Span, Subwords};
-use ravel_weights::{Checkpoint, Dtype};
+use ravel_weights::Checkpoint;
 
 use crate::code_table::{CodeTable, ENCODE_BATCH};
+use crate::learner::{Learned, Learner, named};
 use crate::run::{Sample, Task};
 use crate::self_correct::{Lesson, Shown, self_corrected};
 use crate::{
-    Batches, GeneratorConfig, Item, Optimizer, Pictures, Recipe, TrainError, cross_entropy, follow,
-    host, soft_answers, soft_cross_entropy,
+    Batches, GeneratorConfig, Item, Pictures, Recipe, TrainError, cross_entropy, host,
+    soft_answers, soft_cross_entropy,
 };
 
 /// Captions on a sample sheet, half of them held out.
@@ -59,9 +59,9 @@ impl HeadModule {
     }
 }
 
-impl TextToImageModel {
-    /// Parameters by the paths that the exported file has.
-    pub fn tensors(&self) -> Vec<(String, TensorData)> {
+/// The exported file has no word for the kind of head.
+impl Learned for TextToImageModel {
+    fn tensors(&self) -> Vec<(String, TensorData)> {
         let head = match &self.head {
             HeadModule::NextToken(head) => ravel_weights::tensors_of(head),
             HeadModule::NextScale(head) => ravel_weights::tensors_of(head),
@@ -70,23 +70,6 @@ impl TextToImageModel {
         all.extend(named("backbone", ravel_weights::tensors_of(&self.backbone)));
         all.extend(named("head", head));
         all
-    }
-
-    /// The weights that a finished run wrote.
-    fn load_run(self, folder: &Path, text: &Subwords) -> Result<Self, TrainError> {
-        let path = folder.join("text.json");
-        let wrong = |reason: &str| TrainError::Recipe {
-            path: path.display().to_string(),
-            reason: reason.into(),
-        };
-        let found = Subwords::open(&path).map_err(|error| wrong(&error.to_string()))?;
-        if found.to_json() != text.to_json() {
-            return Err(wrong(
-                "its subwords are not those of this recipe's captions (`start-from` needs the same data and text settings)",
-            ));
-        }
-        let checkpoint = Checkpoint::open(&folder.join("generator.safetensors"))?;
-        self.load(&checkpoint, "")
     }
 
     fn load(self, checkpoint: &Checkpoint, prefix: &str) -> Result<Self, TrainError> {
@@ -109,6 +92,25 @@ impl TextToImageModel {
     }
 }
 
+impl TextToImageModel {
+    /// The weights that a finished run wrote.
+    fn load_run(self, folder: &Path, text: &Subwords) -> Result<Self, TrainError> {
+        let path = folder.join("text.json");
+        let wrong = |reason: &str| TrainError::Recipe {
+            path: path.display().to_string(),
+            reason: reason.into(),
+        };
+        let found = Subwords::open(&path).map_err(|error| wrong(&error.to_string()))?;
+        if found.to_json() != text.to_json() {
+            return Err(wrong(
+                "its subwords are not those of this recipe's captions (`start-from` needs the same data and text settings)",
+            ));
+        }
+        let checkpoint = Checkpoint::open(&folder.join("generator.safetensors"))?;
+        self.load(&checkpoint, "")
+    }
+}
+
 /// A generator in training.
 pub struct GeneratorTask {
     recipe: Recipe,
@@ -125,9 +127,7 @@ pub struct GeneratorTask {
     answers: Option<Tensor<2>>,
     tokenizer_definition: Definition,
     tokenizer: Box<dyn ImageTokenizer>,
-    model: TextToImageModel,
-    average: TextToImageModel,
-    optimizer: Optimizer,
+    learner: Learner<TextToImageModel>,
     batches: Batches,
     seed: Seed,
     device: Device,
@@ -170,11 +170,9 @@ impl GeneratorTask {
         if let Some(folder) = &config.start_from {
             average = average.load_run(folder, &text)?;
         }
-        let training = device.clone().autodiff();
-        let model = average.clone().fork(&training).train();
         Ok(Self {
             batches: Batches::new(seed.named("order"), pictures.train.len(), recipe.batch),
-            optimizer: Optimizer::new(recipe.optimizer.clone()),
+            learner: Learner::new(average, recipe, device),
             recipe: recipe.clone(),
             config: config.clone(),
             pictures,
@@ -186,8 +184,6 @@ impl GeneratorTask {
             answers,
             tokenizer_definition,
             tokenizer,
-            model,
-            average,
             seed,
             device: device.clone(),
         })
@@ -195,7 +191,7 @@ impl GeneratorTask {
 
     /// Trained numbers.
     pub fn parameters(&self) -> usize {
-        self.average.num_params()
+        self.learner.average.num_params()
     }
 
     /// Prompt ids of the items of a step, some replaced by an alternate or by the empty prompt.
@@ -241,7 +237,7 @@ impl GeneratorTask {
 
     /// Cross-entropy of the lesson's codes, or of the answers spread around them.
     fn training_loss(&self, prompts: Tensor<2, Int>, lesson: Lesson) -> Tensor<1> {
-        let scores = Self::scores(&self.model, prompts, lesson.shown);
+        let scores = Self::scores(&self.learner.model, prompts, lesson.shown);
         match &self.answers {
             None => cross_entropy(scores, lesson.targets),
             Some(answers) => {
@@ -253,7 +249,7 @@ impl GeneratorTask {
 
     /// `targets` are to be predicted from `codes`. What is shown is computed outside the graph, since the tokenizer is frozen.
     fn lesson(&self, codes: Tensor<2, Int>, targets: Tensor<2, Int>) -> Lesson {
-        let shown = match &self.average.head {
+        let shown = match &self.learner.average.head {
             HeadModule::NextToken(_) => Shown::Codes(codes),
             HeadModule::NextScale(_) => Shown::Canvas(teacher_features(self.pyramid(), codes)),
         };
@@ -311,7 +307,7 @@ impl GeneratorTask {
             let prompts = self.prompt_tensor(ids, &self.device);
             let codes = self.held_out_codes.rows(chunk, &self.device);
             let lesson = self.lesson(codes.clone(), codes);
-            let scores = Self::scores(&self.average, prompts, lesson.shown);
+            let scores = Self::scores(&self.learner.average, prompts, lesson.shown);
             let loss = cross_entropy(scores, lesson.targets);
             total += f64::from(host(loss)[0]) * chunk.len() as f64;
         }
@@ -331,6 +327,7 @@ impl GeneratorTask {
             ids.extend(self.text.prompt(caption, self.config.text_length)?);
         }
         let condition = self
+            .learner
             .average
             .prefix
             .condition(self.prompt_tensor(ids, &self.device));
@@ -340,8 +337,8 @@ impl GeneratorTask {
             layout: layout.clone(),
         };
         let generator = Generator {
-            backbone: &self.average.backbone,
-            head: self.average.head.as_head(),
+            backbone: &self.learner.average.backbone,
+            head: self.learner.average.head.as_head(),
             pyramid: self.tokenizer.pyramid(),
         };
         let greedy = SamplerConfig {
@@ -369,23 +366,7 @@ impl Task for GeneratorTask {
         let prompts = self.prompt_tensor(self.captions(step, &items), &training);
         let lesson = self.lesson_of_step(step, &items).for_training();
         let loss = self.training_loss(prompts, lesson);
-        let value = f64::from(host(loss.clone())[0]);
-        if !value.is_finite() {
-            return Err(TrainError::NotFinite {
-                place: "the generator's loss".into(),
-            });
-        }
-        let gradients = GradientsParams::from_grads(loss.backward(), &self.model);
-        let share = self.recipe.optimizer.rate_share(step, self.recipe.steps);
-        let (model, update) = self.optimizer.step(self.model.clone(), gradients, share)?;
-        self.model = model;
-        let decay = warmed(self.recipe.optimizer.average, step);
-        self.average = follow(self.average.clone(), &self.model, decay);
-        Ok(BTreeMap::from([
-            ("loss".to_string(), value),
-            ("gradient-norm".to_string(), update.gradient_norm),
-            ("rate-share".to_string(), share),
-        ]))
+        self.learner.update(loss, step, "the generator's loss")
     }
 
     fn validate(&self) -> Result<BTreeMap<String, f64>, TrainError> {
@@ -410,27 +391,15 @@ impl Task for GeneratorTask {
     }
 
     fn tensors(&self) -> Vec<(String, TensorData)> {
-        let mut all: Vec<_> = named("model", self.model.tensors()).collect();
-        all.extend(named("average", self.average.tensors()));
-        all.extend(named("optimizer", self.optimizer.tensors()));
-        all
+        self.learner.tensors()
     }
 
     fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), TrainError> {
-        self.model = self.model.clone().load(checkpoint, "model")?;
-        self.average = self.average.clone().load(checkpoint, "average")?;
-        let state = checkpoint.tensors_under("optimizer")?;
-        self.optimizer.restore(state, &self.device)
+        self.learner.restore(checkpoint)
     }
 
     fn export(&self, folder: &Path) -> Result<(), TrainError> {
-        let metadata = BTreeMap::from([("name".to_string(), self.recipe.name.clone())]);
-        ravel_weights::save(
-            &folder.join("generator.safetensors"),
-            self.average.tensors(),
-            &metadata,
-            Dtype::F16,
-        )?;
+        self.learner.export(&folder.join("generator.safetensors"))?;
         self.text.save(&folder.join("text.json"))?;
         copy(&self.config.tokenizer, folder, "tokenizer.safetensors")?;
         let definition = Definition {
@@ -460,22 +429,6 @@ impl Task for GeneratorTask {
         )?;
         Ok(())
     }
-}
-
-/// The tensors with a path in front of their names.
-pub(crate) fn named(
-    prefix: &str,
-    tensors: Vec<(String, TensorData)>,
-) -> impl Iterator<Item = (String, TensorData)> {
-    let prefix = prefix.to_string();
-    tensors
-        .into_iter()
-        .map(move |(name, data)| (format!("{prefix}.{name}"), data))
-}
-
-/// The averaging decay early on, when an average over many steps would remember the first weights.
-pub(crate) fn warmed(decay: f64, step: usize) -> f64 {
-    decay.min((1.0 + step as f64) / (10.0 + step as f64))
 }
 
 pub(crate) fn copy(from: &Path, to: &Path, name: &str) -> Result<(), TrainError> {

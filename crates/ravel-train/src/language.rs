@@ -8,7 +8,6 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use burn::module::Module;
-use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand_core::Rng;
 use ravel_backbone::Transformer;
@@ -17,11 +16,11 @@ use ravel_decode::OneByOne;
 use ravel_heads::{HeadConfig, NextToken, NextTokenConfig, StartKind};
 use ravel_pipeline::{BackbonePart, Definition, TextPart};
 use ravel_text::{END_OF_TEXT, Vocabulary};
-use ravel_weights::{Checkpoint, Dtype};
+use ravel_weights::Checkpoint;
 
-use crate::generator::{named, warmed};
+use crate::learner::{Learned, Learner};
 use crate::run::{Sample, Task};
-use crate::{LanguageConfig, Optimizer, Recipe, TrainError, cross_entropy, follow, host};
+use crate::{LanguageConfig, Recipe, TrainError, cross_entropy, host};
 
 /// What stands between paragraphs; no subword reaches over it.
 const PARAGRAPHS: &str = "\n\n";
@@ -41,23 +40,9 @@ pub struct LanguageModel {
     pub head: NextToken,
 }
 
+impl Learned for LanguageModel {}
+
 impl LanguageModel {
-    fn tensors(&self) -> Vec<(String, TensorData)> {
-        let backbone = ravel_weights::tensors_of(&self.backbone);
-        let head = ravel_weights::tensors_of(&self.head);
-        named("backbone", backbone)
-            .chain(named("head", head))
-            .collect()
-    }
-
-    fn load(self, checkpoint: &Checkpoint, prefix: &str) -> Result<Self, TrainError> {
-        let part = |name: &str| format!("{prefix}.{name}");
-        Ok(Self {
-            backbone: ravel_weights::load(self.backbone, checkpoint, &part("backbone"))?,
-            head: ravel_weights::load(self.head, checkpoint, &part("head"))?,
-        })
-    }
-
     /// Mean cross-entropy of each row's ids after its first, in nats.
     ///
     /// # Shapes
@@ -88,9 +73,7 @@ pub struct LanguageTask {
     vocabulary: Vocabulary,
     train: Text,
     held_out: Text,
-    model: LanguageModel,
-    average: LanguageModel,
-    optimizer: Optimizer,
+    learner: Learner<LanguageModel>,
     seed: Seed,
     device: Device,
 }
@@ -132,16 +115,13 @@ impl LanguageTask {
         let seed = Seed::new(recipe.seed);
         device.seed(seed.named("first weights").number());
         let average = first_weights(config, &vocabulary, device)?;
-        let model = average.clone().fork(&device.clone().autodiff()).train();
         Ok(Self {
-            optimizer: Optimizer::new(recipe.optimizer.clone()),
+            learner: Learner::new(average, recipe, device),
             recipe: recipe.clone(),
             config: config.clone(),
             vocabulary,
             train,
             held_out,
-            model,
-            average,
             seed,
             device: device.clone(),
         })
@@ -149,7 +129,7 @@ impl LanguageTask {
 
     /// Trained numbers.
     pub fn parameters(&self) -> usize {
-        self.average.num_params()
+        self.learner.average.num_params()
     }
 
     /// `[starts, context + 1]`.
@@ -180,7 +160,7 @@ impl LanguageTask {
         let starts: Vec<usize> = (0..all).step_by(step).map(|at| at * context).collect();
         let sums = starts.chunks(MEASURED).map(|chunk| {
             let ids = self.stretches(&self.held_out.ids, chunk, &self.device);
-            f64::from(host(self.average.loss(ids))[0]) * chunk.len() as f64
+            f64::from(host(self.learner.average.loss(ids))[0]) * chunk.len() as f64
         });
         sums.sum::<f64>() / starts.len() as f64
     }
@@ -219,7 +199,7 @@ impl LanguageTask {
         let ids = TensorData::new::<i32, _>(ids, [1, given.len()]);
         let ids = Tensor::<2, Int>::from_data(ids, &self.device);
         let condition = Condition {
-            prefix: Some(self.average.head.embedded(ids)),
+            prefix: Some(self.learner.average.head.embedded(ids)),
             ..Condition::default()
         };
         let most = self.config.context.saturating_sub(given.len()).max(1);
@@ -231,8 +211,8 @@ impl LanguageTask {
             layout: layout.clone(),
         };
         let generator = Generator {
-            backbone: &self.average.backbone,
-            head: &self.average.head,
+            backbone: &self.learner.average.backbone,
+            head: &self.learner.average.head,
             pyramid: None,
         };
         let seed = self.seed.named("samples");
@@ -253,24 +233,8 @@ impl Task for LanguageTask {
     fn step(&mut self, step: usize) -> Result<BTreeMap<String, f64>, TrainError> {
         let training = self.device.clone().autodiff();
         let ids = self.stretches(&self.train.ids, &self.starts(step), &training);
-        let loss = self.model.loss(ids);
-        let value = f64::from(host(loss.clone())[0]);
-        if !value.is_finite() {
-            return Err(TrainError::NotFinite {
-                place: "the language model's loss".into(),
-            });
-        }
-        let gradients = GradientsParams::from_grads(loss.backward(), &self.model);
-        let share = self.recipe.optimizer.rate_share(step, self.recipe.steps);
-        let (model, update) = self.optimizer.step(self.model.clone(), gradients, share)?;
-        self.model = model;
-        let decay = warmed(self.recipe.optimizer.average, step);
-        self.average = follow(self.average.clone(), &self.model, decay);
-        Ok(BTreeMap::from([
-            ("loss".to_string(), value),
-            ("gradient-norm".to_string(), update.gradient_norm),
-            ("rate-share".to_string(), share),
-        ]))
+        let loss = self.learner.model.loss(ids);
+        self.learner.update(loss, step, "the language model's loss")
     }
 
     fn validate(&self) -> Result<BTreeMap<String, f64>, TrainError> {
@@ -311,27 +275,15 @@ impl Task for LanguageTask {
     }
 
     fn tensors(&self) -> Vec<(String, TensorData)> {
-        let mut all: Vec<_> = named("model", self.model.tensors()).collect();
-        all.extend(named("average", self.average.tensors()));
-        all.extend(named("optimizer", self.optimizer.tensors()));
-        all
+        self.learner.tensors()
     }
 
     fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), TrainError> {
-        self.model = self.model.clone().load(checkpoint, "model")?;
-        self.average = self.average.clone().load(checkpoint, "average")?;
-        let state = checkpoint.tensors_under("optimizer")?;
-        self.optimizer.restore(state, &self.device)
+        self.learner.restore(checkpoint)
     }
 
     fn export(&self, folder: &Path) -> Result<(), TrainError> {
-        let metadata = BTreeMap::from([("name".to_string(), self.recipe.name.clone())]);
-        ravel_weights::save(
-            &folder.join("model.safetensors"),
-            self.average.tensors(),
-            &metadata,
-            Dtype::F16,
-        )?;
+        self.learner.export(&folder.join("model.safetensors"))?;
         ravel_weights::atomic_write(
             &folder.join("tokenizer.json"),
             self.vocabulary.to_json().as_bytes(),

@@ -10,6 +10,7 @@ mod code_table;
 mod data;
 mod generator;
 mod language;
+mod learner;
 mod lessons;
 mod log;
 mod loss;

@@ -12,7 +12,7 @@ use ravel_quant::{CodebookHealth, EmaState, VectorQuantizer};
 use ravel_weights::{Checkpoint, Dtype};
 use rvq_codec::{SoundTrainingOutput, Spectral, SpectralTables};
 
-use crate::generator::{named, warmed};
+use crate::learner::{named, warmed};
 use crate::run::{Sample, Task};
 use crate::sound_loss::{MelDistance, SoundLoss};
 use crate::{

@@ -5,7 +5,6 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use burn::module::Module;
-use burn::optim::GradientsParams;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand_core::Rng;
@@ -15,13 +14,12 @@ use ravel_decode::OneByOne;
 use ravel_decode::sampler::all_ended;
 use ravel_heads::{HeadConfig, NextTokens, PrefixConfig, PrefixEmbedding};
 use ravel_pipeline::{BackbonePart, Definition, Source, SpeechText, TextPart};
-use ravel_weights::{Checkpoint, Dtype};
+use ravel_weights::Checkpoint;
 
-use crate::generator::{copy, named, warmed};
+use crate::generator::copy;
+use crate::learner::{Learned, Learner};
 use crate::run::{Sample, Task};
-use crate::{
-    Batches, Optimizer, Recipe, Recording, Sounds, SpeechConfig, TrainError, follow, host,
-};
+use crate::{Batches, Recipe, Recording, Sounds, SpeechConfig, TrainError, host};
 
 /// Held-out recordings that a sample says.
 const SAID: usize = 6;
@@ -39,23 +37,7 @@ pub struct SpeechModel {
     pub head: NextTokens,
 }
 
-impl SpeechModel {
-    fn tensors(&self) -> Vec<(String, TensorData)> {
-        let mut all: Vec<_> = named("prefix", ravel_weights::tensors_of(&self.prefix)).collect();
-        all.extend(named("backbone", ravel_weights::tensors_of(&self.backbone)));
-        all.extend(named("head", ravel_weights::tensors_of(&self.head)));
-        all
-    }
-
-    fn load(self, checkpoint: &Checkpoint, prefix: &str) -> Result<Self, TrainError> {
-        let part = |name: &str| format!("{prefix}.{name}");
-        Ok(Self {
-            prefix: ravel_weights::load(self.prefix, checkpoint, &part("prefix"))?,
-            backbone: ravel_weights::load(self.backbone, checkpoint, &part("backbone"))?,
-            head: ravel_weights::load(self.head, checkpoint, &part("head"))?,
-        })
-    }
-}
+impl Learned for SpeechModel {}
 
 /// What is learned from one recording.
 struct Utterance {
@@ -76,9 +58,7 @@ pub struct SpeechTask {
     held_out: Vec<Utterance>,
     tokenizer_definition: Definition,
     tokenizer: Box<dyn SoundTokenizer>,
-    model: SpeechModel,
-    average: SpeechModel,
-    optimizer: Optimizer,
+    learner: Learner<SpeechModel>,
     batches: Batches,
     seed: Seed,
     device: Device,
@@ -131,11 +111,10 @@ impl SpeechTask {
         let seed = Seed::new(recipe.seed);
         device.seed(seed.named("first weights").number());
         let average = first_weights(config, &text, device)?;
-        let model = average.clone().fork(&device.clone().autodiff()).train();
         let groups = train.len().div_ceil(recipe.batch);
         Ok(Self {
             batches: Batches::new(seed.named("order"), groups, 1),
-            optimizer: Optimizer::new(recipe.optimizer.clone()),
+            learner: Learner::new(average, recipe, device),
             recipe: recipe.clone(),
             config: config.clone(),
             text,
@@ -143,8 +122,6 @@ impl SpeechTask {
             held_out,
             tokenizer_definition,
             tokenizer,
-            model,
-            average,
             seed,
             device: device.clone(),
         })
@@ -152,7 +129,7 @@ impl SpeechTask {
 
     /// Trained numbers.
     pub fn parameters(&self) -> usize {
-        self.average.num_params()
+        self.learner.average.num_params()
     }
 
     /// The summed loss of some utterances and how many codes it is about. `hidden` says whose voice is not told.
@@ -188,7 +165,7 @@ impl SpeechTask {
         order.sort_by_key(|utterance| utterance.frames);
         for rows in order.chunks(self.recipe.batch) {
             let named = vec![false; rows.len()];
-            let loss = self.loss(&self.average, rows, &named, &self.device);
+            let loss = self.loss(&self.learner.average, rows, &named, &self.device);
             total += f64::from(host(loss)[0]) * rows.len() as f64;
         }
         total / self.held_out.len().max(1) as f64
@@ -199,13 +176,13 @@ impl SpeechTask {
         let ids = self
             .text
             .ids(Some(&utterance.voice), &utterance.speed, &utterance.symbols);
-        let condition = condition(&self.average.prefix, &[ids], &self.device);
+        let condition = condition(&self.learner.average.prefix, &[ids], &self.device);
         let depth = self.config.head.depth;
         let frames = self.text.most_frames(utterance.symbols.len());
         let layout = self.config.head.arrangement.layout(frames, depth);
-        let head = self.average.head.clone().with_layout(&layout);
+        let head = self.learner.average.head.clone().with_layout(&layout);
         let generator = Generator {
-            backbone: &self.average.backbone,
+            backbone: &self.learner.average.backbone,
             head: &head,
             pyramid: None,
         };
@@ -335,24 +312,9 @@ impl Task for SpeechTask {
             .iter()
             .map(|_| f64::from(random.next_u32()) / f64::from(u32::MAX) < self.config.drop_voice)
             .collect();
-        let loss = self.loss(&self.model, &rows, &unnamed, &training);
-        let value = f64::from(host(loss.clone())[0]);
-        if !value.is_finite() {
-            return Err(TrainError::NotFinite {
-                place: "the speech generator's loss".into(),
-            });
-        }
-        let gradients = GradientsParams::from_grads(loss.backward(), &self.model);
-        let share = self.recipe.optimizer.rate_share(step, self.recipe.steps);
-        let (model, update) = self.optimizer.step(self.model.clone(), gradients, share)?;
-        self.model = model;
-        let decay = warmed(self.recipe.optimizer.average, step);
-        self.average = follow(self.average.clone(), &self.model, decay);
-        Ok(BTreeMap::from([
-            ("loss".to_string(), value),
-            ("gradient-norm".to_string(), update.gradient_norm),
-            ("rate-share".to_string(), share),
-        ]))
+        let loss = self.loss(&self.learner.model, &rows, &unnamed, &training);
+        self.learner
+            .update(loss, step, "the speech generator's loss")
     }
 
     fn validate(&self) -> Result<BTreeMap<String, f64>, TrainError> {
@@ -389,27 +351,15 @@ impl Task for SpeechTask {
     }
 
     fn tensors(&self) -> Vec<(String, TensorData)> {
-        let mut all: Vec<_> = named("model", self.model.tensors()).collect();
-        all.extend(named("average", self.average.tensors()));
-        all.extend(named("optimizer", self.optimizer.tensors()));
-        all
+        self.learner.tensors()
     }
 
     fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), TrainError> {
-        self.model = self.model.clone().load(checkpoint, "model")?;
-        self.average = self.average.clone().load(checkpoint, "average")?;
-        let state = checkpoint.tensors_under("optimizer")?;
-        self.optimizer.restore(state, &self.device)
+        self.learner.restore(checkpoint)
     }
 
     fn export(&self, folder: &Path) -> Result<(), TrainError> {
-        let metadata = BTreeMap::from([("name".to_string(), self.recipe.name.clone())]);
-        ravel_weights::save(
-            &folder.join("generator.safetensors"),
-            self.average.tensors(),
-            &metadata,
-            Dtype::F16,
-        )?;
+        self.learner.export(&folder.join("generator.safetensors"))?;
         let weights = self.tokenizer_definition.tokenizer_part()?.weights();
         copy(&self.config.tokenizer, folder, weights)?;
         ravel_weights::atomic_write(

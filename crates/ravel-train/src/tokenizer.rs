@@ -13,7 +13,7 @@ use ravel_quant::{CodebookHealth, EmaState, VectorQuantizer};
 use ravel_weights::{Checkpoint, Dtype};
 use vq_image::{TrainingOutput, VqImage};
 
-use crate::generator::{named, warmed};
+use crate::learner::{named, warmed};
 use crate::recipe::TokenizerModelConfig;
 use crate::run::{Sample, Task};
 use crate::{

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::module::Module;
-use burn::optim::GradientsParams;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand_core::Rng;
@@ -13,14 +12,15 @@ use ravel_core::{Condition, Images, Seed, VideoTokenizer};
 use ravel_decode::{FrameStream, SamplerConfig};
 use ravel_heads::{HeadConfig, NextFrame};
 use ravel_pipeline::{BackbonePart, Definition, Source};
-use ravel_weights::{Checkpoint, Dtype};
+use ravel_weights::Checkpoint;
 
 use crate::clips::{Clips, Part};
-use crate::generator::{copy, named, warmed};
+use crate::generator::copy;
+use crate::learner::{Learned, Learner};
 use crate::lessons::{LessonBook, Lessons, Shown};
 use crate::recipe::VideoGeneratorConfig;
 use crate::run::{Sample, Task};
-use crate::{Batches, Optimizer, Recipe, TrainError, follow, host};
+use crate::{Batches, Recipe, TrainError, host};
 
 /// Held-out clips that are continued for a validation, the frames given, and the new ones.
 const CONTINUED: usize = 24;
@@ -38,26 +38,7 @@ pub struct VideoModel {
     pub head: NextFrame,
 }
 
-impl VideoModel {
-    /// Parameters by the paths that the exported file has.
-    pub fn tensors(&self) -> Vec<(String, TensorData)> {
-        let mut all: Vec<_> =
-            named("backbone", ravel_weights::tensors_of(&self.backbone)).collect();
-        all.extend(named("head", ravel_weights::tensors_of(&self.head)));
-        all
-    }
-
-    fn load(self, checkpoint: &Checkpoint, prefix: &str) -> Result<Self, TrainError> {
-        Ok(Self {
-            backbone: ravel_weights::load(
-                self.backbone,
-                checkpoint,
-                &format!("{prefix}.backbone"),
-            )?,
-            head: ravel_weights::load(self.head, checkpoint, &format!("{prefix}.head"))?,
-        })
-    }
-}
+impl Learned for VideoModel {}
 
 /// A next-frame generator in training.
 pub struct VideoGeneratorTask {
@@ -67,9 +48,7 @@ pub struct VideoGeneratorTask {
     book: LessonBook,
     tokenizer_definition: Definition,
     tokenizer: Box<dyn VideoTokenizer>,
-    model: VideoModel,
-    average: VideoModel,
-    optimizer: Optimizer,
+    learner: Learner<VideoModel>,
     batches: Batches,
     seed: Seed,
     device: Device,
@@ -98,8 +77,6 @@ impl VideoGeneratorTask {
             head: config.head.init(config.backbone.d_model, spec.grid, device),
         };
         average.tensors(); // Draws every parameter now, in the module's order.
-        let training = device.clone().autodiff();
-        let model = average.clone().fork(&training).train();
         let shown = Shown {
             clean: config.clean,
             corrupt_codes: config.corrupt_codes,
@@ -107,14 +84,12 @@ impl VideoGeneratorTask {
         Ok(Self {
             batches: Batches::new(seed.named("order"), clips.train.len(), recipe.batch),
             book: LessonBook::new(shown, clips.size, seed.named("lessons")),
-            optimizer: Optimizer::new(recipe.optimizer.clone()),
+            learner: Learner::new(average, recipe, device),
             recipe: recipe.clone(),
             config: config.clone(),
             clips,
             tokenizer_definition,
             tokenizer,
-            model,
-            average,
             seed,
             device: device.clone(),
         })
@@ -122,7 +97,7 @@ impl VideoGeneratorTask {
 
     /// Trained numbers.
     pub fn parameters(&self) -> usize {
-        self.average.num_params()
+        self.learner.average.num_params()
     }
 
     /// Which codes a step shows, frame by frame: none in half of the frames, in the others a share that the cosine of a random
@@ -187,7 +162,7 @@ impl VideoGeneratorTask {
         let given = 1 + (GIVEN - 1) / group * group;
         let total = given + NEW.div_ceil(group) * group;
         let truth = self.clips.tensor(parts, total, &self.device);
-        let (backbone, head) = (&self.average.backbone, &self.average.head);
+        let (backbone, head) = (&self.learner.average.backbone, &self.learner.average.head);
         let mut stream = FrameStream::new(backbone, head, Condition::default(), parts.len());
         let mut canvas = tokenizer.anchored(truth.clone().narrow(1, 0, 1), None);
         for start in (1..given).step_by(group) {
@@ -245,24 +220,13 @@ impl Task for VideoGeneratorTask {
         let known = self.known(&lessons, step);
         let lift = |ids: Tensor<2, Int>| Tensor::<2, Int>::from_data(ids.to_data(), &training);
         let features = Tensor::from_inner(lessons.features);
-        let loss = self.loss(&self.model, features, lift(known), lift(lessons.targets));
-        let value = f64::from(host(loss.clone())[0]);
-        if !value.is_finite() {
-            return Err(TrainError::NotFinite {
-                place: "the generator's loss".into(),
-            });
-        }
-        let gradients = GradientsParams::from_grads(loss.backward(), &self.model);
-        let share = self.recipe.optimizer.rate_share(step, self.recipe.steps);
-        let (model, update) = self.optimizer.step(self.model.clone(), gradients, share)?;
-        self.model = model;
-        let decay = warmed(self.recipe.optimizer.average, step);
-        self.average = follow(self.average.clone(), &self.model, decay);
-        Ok(BTreeMap::from([
-            ("loss".to_string(), value),
-            ("gradient-norm".to_string(), update.gradient_norm),
-            ("rate-share".to_string(), share),
-        ]))
+        let loss = self.loss(
+            &self.learner.model,
+            features,
+            lift(known),
+            lift(lessons.targets),
+        );
+        self.learner.update(loss, step, "the generator's loss")
     }
 
     /// PSNR of the first, the last and all new frames of held-out clips, and of repeating the last given frame instead.
@@ -296,27 +260,15 @@ impl Task for VideoGeneratorTask {
     }
 
     fn tensors(&self) -> Vec<(String, TensorData)> {
-        let mut all: Vec<_> = named("model", self.model.tensors()).collect();
-        all.extend(named("average", self.average.tensors()));
-        all.extend(named("optimizer", self.optimizer.tensors()));
-        all
+        self.learner.tensors()
     }
 
     fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), TrainError> {
-        self.model = self.model.clone().load(checkpoint, "model")?;
-        self.average = self.average.clone().load(checkpoint, "average")?;
-        let state = checkpoint.tensors_under("optimizer")?;
-        self.optimizer.restore(state, &self.device)
+        self.learner.restore(checkpoint)
     }
 
     fn export(&self, folder: &Path) -> Result<(), TrainError> {
-        let metadata = BTreeMap::from([("name".to_string(), self.recipe.name.clone())]);
-        ravel_weights::save(
-            &folder.join("generator.safetensors"),
-            self.average.tensors(),
-            &metadata,
-            Dtype::F16,
-        )?;
+        self.learner.export(&folder.join("generator.safetensors"))?;
         copy(
             &self.config.tokenizer,
             folder,

@@ -13,7 +13,7 @@ use ravel_quant::CodebookHealth;
 use ravel_weights::{Checkpoint, Dtype};
 
 use crate::clips::{Clips, Part};
-use crate::generator::{named, warmed};
+use crate::learner::{named, warmed};
 use crate::recipe::VideoTokenizerConfig;
 use crate::run::{Sample, Task};
 use crate::{Batches, Optimizer, Recipe, TrainError, follow, host, reconstruction};
