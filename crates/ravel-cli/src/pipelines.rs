@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use ravel_pipeline::{
-    Definition, LanguageParts, PUBLISHED_TOKENIZERS, Source, SpeechParts, Task, TextPart, build,
-    build_language, build_sound_tokenizer, build_speech, build_tokenizer, build_video,
+    Definition, Files, LanguageParts, PUBLISHED_TOKENIZERS, Source, SpeechParts, Task, TextPart,
+    build, build_language, build_sound_tokenizer, build_speech, build_tokenizer, build_video,
     build_video_tokenizer, schema,
 };
 use serde_json::json;
-use text_to_image::{Files, PUBLISHED, TextToImage};
+use text_to_image::{PUBLISHED, TextToImage};
 use video_continuation::VideoContinuation;
 
 use crate::arguments::{DeviceName, PipelineOptions, PipelinesCommand};
@@ -124,6 +124,19 @@ pub fn open(name: &str) -> Result<(Definition, Source), Failure> {
     Ok((Definition::parse(name, &text)?, source))
 }
 
+/// As [`open`], for a pipeline that does what is asked.
+pub fn open_for(name: &str, task: Task) -> Result<(Definition, Source), Failure> {
+    let (definition, source) = open(name)?;
+    match definition.task == task {
+        true => Ok((definition, source)),
+        false => Err(Failure::input(format!(
+            "`{name}` is a pipeline for {}, {} is needed",
+            definition.task.name(),
+            task.name()
+        ))),
+    }
+}
+
 /// A definition among files in this program.
 pub fn of_files(name: &str, files: Files) -> Result<(Definition, Source), Failure> {
     let source = Source::Embedded(files);
@@ -134,13 +147,7 @@ pub fn of_files(name: &str, files: Files) -> Result<(Definition, Source), Failur
 
 /// The parts of a pipeline that makes text.
 pub fn language(name: &str, device: DeviceName) -> Result<LanguageParts, Failure> {
-    let (definition, source) = open(name)?;
-    if definition.task != Task::TextGeneration {
-        return Err(Failure::input(format!(
-            "`{name}` is a pipeline for {}, text-generation is needed",
-            definition.task.name()
-        )));
-    }
+    let (definition, source) = open_for(name, Task::TextGeneration)?;
     Ok(build_language(&definition, &source, &device.open()?)?)
 }
 
@@ -153,13 +160,7 @@ pub fn speech(name: &str, device: DeviceName) -> Result<SpeechParts, Failure> {
             "train one (make data-speech; assets/recipes/speak-tokenizer.toml, then speak.toml) and name it: --pipeline runs/speak/pipeline.toml",
         ));
     }
-    let (definition, source) = open(name)?;
-    if definition.task != Task::TextToSpeech {
-        return Err(Failure::input(format!(
-            "`{name}` is a pipeline for {}, text-to-speech is needed",
-            definition.task.name()
-        )));
-    }
+    let (definition, source) = open_for(name, Task::TextToSpeech)?;
     Ok(build_speech(&definition, &source, &device.open()?)?)
 }
 
@@ -170,13 +171,7 @@ pub fn text_to_image(options: &PipelineOptions) -> Result<TextToImage, Failure> 
 
 /// As [`text_to_image()`], by name and device.
 pub fn text_to_image_on(name: &str, device: DeviceName) -> Result<TextToImage, Failure> {
-    let (definition, source) = open(name)?;
-    if definition.task != Task::TextToImage {
-        return Err(Failure::input(format!(
-            "`{name}` is a pipeline for {}, text-to-image is needed",
-            definition.task.name()
-        )));
-    }
+    let (definition, source) = open_for(name, Task::TextToImage)?;
     Ok(TextToImage::new(build(
         &definition,
         &source,
@@ -191,13 +186,7 @@ pub fn video_continuation(options: &PipelineOptions) -> Result<VideoContinuation
 
 /// As [`video_continuation()`], by name and device.
 pub fn video_continuation_on(name: &str, device: DeviceName) -> Result<VideoContinuation, Failure> {
-    let (definition, source) = open(name)?;
-    if definition.task != Task::VideoContinuation {
-        return Err(Failure::input(format!(
-            "`{name}` is a pipeline for {}, video-continuation is needed",
-            definition.task.name()
-        )));
-    }
+    let (definition, source) = open_for(name, Task::VideoContinuation)?;
     let parts = build_video(&definition, &source, &device.open()?)?;
     Ok(VideoContinuation::new(parts))
 }

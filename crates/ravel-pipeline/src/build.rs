@@ -13,7 +13,8 @@ use ravel_weights::{WeightsError, check_parts, draw, load, sha256_hex};
 use vq_image::{VqImageConfig, VqImageReaderTokenizer, VqImageTokenizer};
 
 use crate::conditioner::{Conditioner, WordConditioner};
-use crate::definition::{BackbonePart, Definition, TokenizerPart};
+use crate::definition::{BackbonePart, Definition};
+use crate::tokenizer_part::TokenizerPart;
 use crate::{PipelineError, Source, image_model};
 
 /// Hexadecimal digits of a pipeline's fingerprint.
@@ -261,14 +262,15 @@ pub fn build(
             }
         };
     }
-    let (Some(tokenizer), Some(prefix), Some(backbone), Some(head)) =
-        (tokenizer, prefix_embedding, transformer, built_head)
-    else {
+    let (Some(tokenizer), Some(prefix), Some(backbone), Some(head), true) = (
+        tokenizer,
+        prefix_embedding,
+        transformer,
+        built_head,
+        faults.is_empty(),
+    ) else {
         return Err(faults.report());
     };
-    if !faults.is_empty() {
-        return Err(faults.report());
-    }
     Ok(Parts {
         conditioner: Conditioner::Words(WordConditioner {
             subwords,

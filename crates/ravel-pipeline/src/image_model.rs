@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use crate::build::{Faults, Parts, fingerprint, fresh_tokenizer, tokenizer};
 use crate::caption::CaptionSpec;
 use crate::conditioner::{ClassConditioner, Conditioner};
-use crate::definition::{Definition, TextPart, TokenizerPart};
+use crate::definition::{Definition, TextPart};
 use crate::sizes::Sizes;
+use crate::tokenizer_part::TokenizerPart;
 use crate::{PipelineError, Source};
 
 /// A published sequence model with its head. Their weights are the definition's `weights`, as they were published.

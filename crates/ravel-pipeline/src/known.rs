@@ -1,22 +1,29 @@
-//! Definitions of published tokenizers. Their weights are pulled by the same name (`ravel models pull mimi`).
+//! Definitions that are compiled in: of published tokenizers here, of published generators beside the code of their task. Their weights are
+//! pulled by the same name (`ravel models pull mimi`).
 
 /// Files in this program, by name.
-type Files = &'static [(&'static str, &'static [u8])];
+pub type Files = &'static [(&'static str, &'static [u8])];
 
-macro_rules! definitions {
-    ($($name:literal),+ $(,)?) => {
-        &[$((
-            $name,
-            &[(
+/// Names with their definitions, `../published/NAME.toml` as seen from the caller's file, and the files that lie beside every one of them.
+#[macro_export]
+macro_rules! published_definitions {
+    ($beside:tt: $($name:literal),+ $(,)?) => {
+        &[$(($name, $crate::published_definitions!(@one $name $beside))),+]
+    };
+    (@one $name:literal [$($beside:expr),*]) => {
+        &[
+            (
                 "pipeline.toml",
                 include_bytes!(concat!("../published/", $name, ".toml")).as_slice(),
-            )],
-        )),+]
+            ),
+            $($beside),*
+        ]
     };
 }
 
-/// Names with definitions.
-pub static PUBLISHED_TOKENIZERS: &[(&str, Files)] = definitions![
+/// Definitions of published tokenizers, by name.
+pub static PUBLISHED_TOKENIZERS: &[(&str, Files)] = published_definitions![
+    []:
     "llamagen-vq-ds16",
     "llamagen-vq-ds8",
     "janus-vq",

@@ -15,21 +15,23 @@ mod sizes;
 mod sound;
 mod source;
 mod speech;
+mod tokenizer_part;
 mod toml_error;
 mod video;
 
 pub use build::{Parts, build, build_tokenizer, build_video_tokenizer};
 pub use caption::CaptionConditioner;
 pub use conditioner::{ClassConditioner, Conditioner, WordConditioner};
-pub use definition::{BackbonePart, Definition, Task, TextPart, TokenizerPart, schema};
+pub use definition::{BackbonePart, Definition, Task, TextPart, schema};
 pub use image_model::{ModelPart, build_random};
-pub use known::PUBLISHED_TOKENIZERS;
+pub use known::{Files, PUBLISHED_TOKENIZERS};
 pub use language::{LanguageParts, build_language, check_vocabulary};
 pub use published::Published;
 pub use sizes::Sizes;
 pub use sound::build_sound_tokenizer;
 pub use source::Source;
 pub use speech::{SpeechParts, SpeechText, build_speech};
+pub use tokenizer_part::TokenizerPart;
 pub use toml_error::{DefinitionError, parse_toml};
 pub use video::{TextParts, VideoParts, build_video};
 

@@ -8,7 +8,8 @@ use rvq_codec::{
     DacTokenizer, EncodecTokenizer, FireflyTokenizer, MimiTokenizer, SpectralTokenizer,
 };
 
-use crate::definition::{Definition, TokenizerPart};
+use crate::definition::Definition;
+use crate::tokenizer_part::TokenizerPart;
 use crate::{PipelineError, Source};
 
 impl TokenizerPart {

@@ -6,7 +6,7 @@ use ravel_core::{Layout, SoundTokenizer};
 use ravel_decode::SamplerConfig;
 use ravel_heads::{HeadConfig, NextTokens, NextTokensConfig, PrefixConfig, PrefixEmbedding};
 use ravel_pronounce::{PronounceError, Pronouncer, SYMBOLS, Symbol};
-use ravel_weights::load;
+use ravel_weights::{check_parts, load};
 
 use crate::build::{Faults, fingerprint};
 use crate::sound::build_sound_tokenizer;
@@ -161,6 +161,7 @@ pub fn build_speech(
     let layout = Layout::Sequence { len: 1 };
     let fresh = head.init(width, config.axes(), &layout, device);
     let parts = faults.keep(source.weights(weights)?).map(|checkpoint| {
+        faults.keep(check_parts(&checkpoint, &["prefix", "backbone", "head"]));
         (
             faults.keep(load(
                 text.prefix_config().init(width, device),
@@ -171,7 +172,8 @@ pub fn build_speech(
             faults.keep(load(fresh, &checkpoint, "head")),
         )
     });
-    let Some((Some(prefix), Some(backbone), Some(head))) = parts else {
+    let (Some((Some(prefix), Some(backbone), Some(head))), true) = (parts, faults.is_empty())
+    else {
         return Err(faults.report());
     };
     Ok(SpeechParts {

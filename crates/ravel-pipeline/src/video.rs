@@ -5,7 +5,7 @@ use ravel_core::{Backbone, FrameHead, VideoTokenizer};
 use ravel_decode::{FillingConfig, SamplerConfig};
 use ravel_heads::{PrefixConfig, PrefixEmbedding};
 use ravel_text::Subwords;
-use ravel_weights::load;
+use ravel_weights::{check_parts, load};
 
 use crate::build::{Faults, build_video_tokenizer, fingerprint};
 use crate::definition::Definition;
@@ -61,6 +61,7 @@ pub fn build_video(
     let Some(checkpoint) = faults.keep(checkpoint) else {
         return Err(faults.report());
     };
+    faults.keep(check_parts(&checkpoint, &["prefix", "backbone", "head"]));
     let text = match &definition.text {
         None => None,
         Some(text) => {
@@ -85,9 +86,7 @@ pub fn build_video(
     let grid = tokenizer.video_spec().grid;
     let head = head.init(config.d_model, grid, device);
     let head = faults.keep(load(head, &checkpoint, "head"));
-    let (Some(backbone), Some(head), true) =
-        (backbone, head, text.is_some() == definition.text.is_some())
-    else {
+    let (Some(backbone), Some(head), true) = (backbone, head, faults.is_empty()) else {
         return Err(faults.report());
     };
     Ok(VideoParts {

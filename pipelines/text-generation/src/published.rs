@@ -1,22 +1,10 @@
 //! Definitions of published models. Their files are pulled by the same name (`ravel models pull qwen3-0.6b`).
 
-/// Files in this program, by name.
-type Files = &'static [(&'static str, &'static [u8])];
-
-macro_rules! definitions {
-    ($($name:literal),+ $(,)?) => {
-        &[$((
-            $name,
-            &[(
-                "pipeline.toml",
-                include_bytes!(concat!("../published/", $name, ".toml")).as_slice(),
-            )],
-        )),+]
-    };
-}
+use ravel_pipeline::{Files, published_definitions};
 
 /// Names with definitions.
-pub static PUBLISHED: &[(&str, Files)] = definitions![
+pub static PUBLISHED: &[(&str, Files)] = published_definitions![
+    []:
     "gpt2",
     "gpt2-medium",
     "gpt2-large",

@@ -15,7 +15,7 @@ use ravel_pipeline::Parts;
 use ravel_text::{Classes, TextError};
 use serde::{Deserialize, Serialize};
 
-pub use published::{Files, PUBLISHED, TINY};
+pub use published::{PUBLISHED, TINY};
 
 /// Pictures that are made side by side.
 const BATCH: usize = 16;

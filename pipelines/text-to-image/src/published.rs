@@ -1,24 +1,12 @@
 //! Definitions of published models. Their weights are pulled by the same name (`ravel models pull var-d16`).
 
-/// Files in this program, by name.
-pub type Files = &'static [(&'static str, &'static [u8])];
+use ravel_pipeline::{Files, published_definitions};
 
 static CLASSES: &[u8] = include_bytes!("../../../assets/classes/imagenet-1k.tsv");
 
-macro_rules! definitions {
-    ($($name:literal),+ $(,)?) => {
-        &[$((
-            $name,
-            &[
-                ("pipeline.toml", include_bytes!(concat!("../published/", $name, ".toml"))),
-                ("imagenet-1k.tsv", CLASSES),
-            ],
-        )),+]
-    };
-}
-
 /// Names with definitions and what lies beside them: the names of ImageNet's classes.
-pub static PUBLISHED: &[(&str, Files)] = definitions![
+pub static PUBLISHED: &[(&str, Files)] = published_definitions![
+    [("imagenet-1k.tsv", CLASSES)]:
     "llamagen-b-256",
     "llamagen-b-384",
     "llamagen-l-256",
