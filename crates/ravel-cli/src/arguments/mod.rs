@@ -1,0 +1,278 @@
+//! The command line: the commands, and the flags that several of them share.
+
+mod generate;
+mod manage;
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use burn::tensor::Device;
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::failure::Failure;
+
+pub use generate::{
+    Contrastive, ImageOptions, MethodOptions, SpeakOptions, TextOptions, VideoOptions,
+};
+pub use manage::{
+    BenchCommand, BenchImageOptions, ModelsCommand, PipelinesCommand, Preset, TokenizerCommand,
+};
+
+const EXAMPLES: &str = "Examples:
+  ravel image \"a red heart\" -o heart.png         a picture from words
+  ravel text \"Once upon a time\"                 text that goes on
+  ravel video bounce.gif -o next.gif              the frames that come next";
+
+/// Multimodal autoregressive generation: pictures, clips and text as tokens, one shared transformer.
+#[derive(Parser)]
+#[command(name = "ravel", version, after_help = EXAMPLES, disable_help_subcommand = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Make pictures from words.
+    #[command(after_help = "Examples:
+  ravel image \"a red heart\" -o heart.png
+  ravel image \"smiling cat face\" -n 4 --grid --seed 7
+  ravel image --prompts prompts.txt -o pictures/
+  ravel image \"flag: Japan\" --pipeline emoji-var --preview scales/
+  ravel models pull var-d16 && ravel image \"golden retriever\" --pipeline var-d16")]
+    Image(ImageOptions),
+    /// Continue a clip: frames in, the frames that come next out.
+    #[command(after_help = "Examples:
+  ravel video bounce.mp4 -o next.mp4 --frames 24
+  ravel video frames/ -o next.gif --fps 12 --context 5
+  ravel video bounce.gif -o out/ --with-context --report=drift.jsonl
+  ravel video bounce.mp4 -o - | ffplay -")]
+    Video(VideoOptions),
+    /// Speak a text.
+    #[command(after_help = "Examples:
+  ravel speak \"Good morning.\" -o morning.wav
+  ravel speak --text-file chapter.txt -o chapter.wav --voice bob --speed slow
+  ravel speak \"Good morning.\" --stream -o - | aplay
+
+The built-in voices are synthetic and belong to nobody.")]
+    Speak(SpeakOptions),
+    /// Make a picture, a clip or a recording again from what its file says.
+    Replay(ReplayOptions),
+    /// Continue a text, or answer what is asked.
+    #[command(after_help = "Examples:
+  ravel text \"Once upon a time\"
+  ravel text --file chapter.txt --max-tokens 400 --seed 7
+  ravel text \"Why is the sky blue?\" --chat --pipeline models/Qwen3-0.6B --stop \"Question:\"
+  ravel text \"It is a truth\" --logprobs 5
+  ravel text \"It is a truth\" --beams 4
+  ravel text \"It is a truth\" --contrastive 5,0.6
+  ravel text \"Hello\" --pipeline models/Qwen3-4B --draft models/Qwen3-0.6B")]
+    Text(TextOptions),
+    /// Look into a tokenizer: pictures or sound to codes and back.
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  ravel tokenizer encode cat.png -o cat.json
+  ravel models pull mimi && ravel tokenizer encode a.wav -o a.json --pipeline mimi
+  ravel tokenizer decode a.json -o b.wav --pipeline mimi --pieces 0.5
+  ravel tokenizer eval --data sounds/ --pipeline mimi"
+    )]
+    Tokenizer(TokenizerCommand),
+    /// Train a tokenizer or a generator from a recipe.
+    #[command(after_help = "Examples:
+  make data && ravel train assets/recipes/emoji-ar-tokenizer.toml
+  ravel train assets/recipes/emoji-ar.toml --resume")]
+    Train(TrainOptions),
+    /// Measure a pipeline: on captioned pictures, or how well it foretells a text.
+    Eval(EvalOptions),
+    /// List, show and check pipeline definitions.
+    #[command(subcommand)]
+    Pipelines(PipelinesCommand),
+    /// Published checkpoints: list, pull, verify and remove them.
+    #[command(subcommand)]
+    Models(ModelsCommand),
+    /// Measure how long a published model's sizes take on this machine, from random weights.
+    #[command(subcommand)]
+    Bench(BenchCommand),
+    /// Say what this machine and this build can do.
+    Doctor(DoctorOptions),
+    /// Print completions for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Print the manual page.
+    Man,
+}
+
+/// Which pipeline, and where it runs.
+#[derive(Args)]
+pub struct PipelineOptions {
+    /// A pipeline's name (`ravel pipelines list`) or its definition file.
+    #[arg(long, default_value = "emoji-ar", value_name = "NAME|FILE")]
+    pub pipeline: String,
+    #[command(flatten)]
+    pub device: DeviceOptions,
+}
+
+#[derive(Args)]
+pub struct DeviceOptions {
+    /// Where to compute: `cpu`, or `wgpu`, `wgpu:1`, … in builds with the feature `gpu`.
+    #[arg(long, default_value = "cpu", value_name = "DEVICE")]
+    pub device: DeviceName,
+}
+
+/// Sampling settings; the pipeline's own where none is given.
+#[derive(Args)]
+pub struct SamplerOptions {
+    /// Strength of guidance by the words; 0 switches it off.
+    #[arg(long, allow_negative_numbers = true)]
+    pub guidance: Option<f64>,
+    /// Below 1 plays safe, above 1 is bold; 0 takes the most likely always.
+    #[arg(long, allow_negative_numbers = true)]
+    pub temperature: Option<f64>,
+    /// Keep this many of the most likely codes.
+    #[arg(long)]
+    pub top_k: Option<usize>,
+    /// Keep the most likely codes up to this probability.
+    #[arg(long, allow_negative_numbers = true)]
+    pub top_p: Option<f64>,
+    /// Keep codes at least this share as likely as the most likely one.
+    #[arg(long, allow_negative_numbers = true)]
+    pub min_p: Option<f64>,
+}
+
+#[derive(Args)]
+pub struct ReplayOptions {
+    /// What `ravel image` or `ravel video` made.
+    pub file: PathBuf,
+    /// The clip that a video continues, where it is no more under the name that the file remembers.
+    #[arg(long, value_name = "CLIP")]
+    pub input: Option<PathBuf>,
+    /// Where to write; without it, what is made is compared with the file.
+    #[arg(short, long, value_name = "FILE|-")]
+    pub output: Option<PathBuf>,
+    /// Replace a file that is there.
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub device: DeviceOptions,
+}
+
+#[derive(Args)]
+pub struct TrainOptions {
+    /// The recipe.
+    pub recipe: PathBuf,
+    /// The run's folder; `runs/NAME` without it.
+    #[arg(long, value_name = "FOLDER")]
+    pub out: Option<PathBuf>,
+    /// Continue from the latest checkpoint.
+    #[arg(long)]
+    pub resume: bool,
+    #[command(flatten)]
+    pub device: DeviceOptions,
+    /// Print a JSON object per event.
+    #[arg(long)]
+    pub json: bool,
+    /// Print nothing but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+#[derive(Args)]
+pub struct EvalOptions {
+    #[command(flatten)]
+    pub pipeline: PipelineOptions,
+    /// Captioned pictures (JSON lines), or a text; the default data of the pipeline without it.
+    #[arg(long, value_name = "ROWS")]
+    pub data: Option<PathBuf>,
+    /// Video: held-out clips that go on; 0 for all.
+    #[arg(long, default_value_t = 0)]
+    pub clips: usize,
+    /// Video: frames that are given.
+    #[arg(long, default_value_t = 4, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    pub given: usize,
+    /// Video: new frames; those beyond the clip's end are measured without true ones.
+    #[arg(long, default_value_t = 12, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    pub frames: usize,
+    /// Video: compute all that is in view again for every frame, to compare the time.
+    #[arg(long)]
+    pub no_cache: bool,
+    /// Training captions that are generated, spread evenly; 0 for all.
+    #[arg(long, default_value_t = 200)]
+    pub captions: usize,
+    /// The source of all randomness.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    #[command(flatten)]
+    pub sampler: SamplerOptions,
+    /// Write a contact sheet: training captions, then held-out ones as its last quarter.
+    #[arg(long, value_name = "FILE")]
+    pub sheet: Option<PathBuf>,
+    /// Pictures on the contact sheet.
+    #[arg(long, default_value_t = 64)]
+    pub sheet_pictures: usize,
+    /// Replace a file that is there.
+    #[arg(long)]
+    pub force: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Print no progress.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+#[derive(Args)]
+pub struct DoctorOptions {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A device as people write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceName {
+    /// Pure Rust on the CPU.
+    Cpu,
+    /// A GPU, the best one unless a number is given.
+    Gpu(Option<usize>),
+}
+
+impl FromStr for DeviceName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = || "`cpu`, `wgpu` or `wgpu:NUMBER` is expected".to_string();
+        match text.split_once(':') {
+            None if text == "cpu" => Ok(Self::Cpu),
+            None if text == "wgpu" => Ok(Self::Gpu(None)),
+            Some(("wgpu", number)) => match number.parse() {
+                Ok(number) => Ok(Self::Gpu(Some(number))),
+                Err(_) => Err(expected()),
+            },
+            _ => Err(expected()),
+        }
+    }
+}
+
+impl DeviceName {
+    /// The device.
+    pub fn open(self) -> Result<Device, Failure> {
+        match self {
+            Self::Cpu => Ok(Device::flex()),
+            #[cfg(feature = "gpu")]
+            Self::Gpu(number) => {
+                use burn::tensor::DeviceKind;
+                let kind = number.map_or(DeviceKind::DefaultDevice, DeviceKind::DiscreteGpu);
+                Ok(Device::wgpu(kind))
+            }
+            #[cfg(not(feature = "gpu"))]
+            Self::Gpu(_) => Err(Failure::input_with(
+                "this program was built without GPU support",
+                "build it with `cargo build --release --features gpu`, or use `--device cpu`",
+            )),
+        }
+    }
+}
