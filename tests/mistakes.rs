@@ -13,6 +13,21 @@ fn count(folder: &Path) -> usize {
     fs::read_dir(folder).unwrap().count()
 }
 
+/// Renames the last tensor of a file.
+fn with_a_stranger(path: &Path) {
+    let checkpoint = Checkpoint::open(path).unwrap();
+    let names = checkpoint.names().map(str::to_string);
+    let mut tensors: Vec<_> = names
+        .map(|name| {
+            let data = checkpoint.real(&name).unwrap();
+            (name, data)
+        })
+        .collect();
+    tensors.last_mut().unwrap().0 = "stranger".into();
+    drop(checkpoint);
+    save(path, tensors, &Default::default(), Dtype::F16).unwrap();
+}
+
 /// Values that no size should have, in the place of those of the embedded model.
 #[test]
 fn impossible_sizes_are_refused_before_memory_is_taken() {
@@ -50,16 +65,7 @@ fn impossible_sizes_are_refused_before_memory_is_taken() {
 #[test]
 fn tensors_beside_the_parts_are_told_with_those_that_are_missing() {
     let folder = unpacked();
-    let path = folder.path().join("generator.safetensors");
-    let checkpoint = Checkpoint::open(&path).unwrap();
-    let names: Vec<String> = checkpoint.names().map(str::to_string).collect();
-    let mut tensors: Vec<_> = names
-        .iter()
-        .map(|name| (name.clone(), checkpoint.real(name).unwrap()))
-        .collect();
-    tensors.last_mut().unwrap().0 = "stranger".into();
-    drop(checkpoint);
-    save(&path, tensors, &Default::default(), Dtype::F16).unwrap();
+    with_a_stranger(&folder.path().join("generator.safetensors"));
     let run = image_with(folder.path());
     check_refused(&run, "`stranger`");
     assert!(run.err.contains("1 missing"), "{}", run.err);
@@ -129,4 +135,39 @@ fn a_batch_beyond_all_memory_is_refused() {
         "`batch` 1 to 65536",
     );
     assert!(!folder.path().join("runs").exists());
+}
+
+#[test]
+fn what_files_and_prompts_bring_along_does_not_steer_a_terminal() {
+    let folder = unpacked();
+    edited(
+        folder.path(),
+        "name = \"emoji-ar\"",
+        "name = \"red\\u001b[31m\"",
+    );
+    let run = good(ravel(
+        folder.path(),
+        &["pipelines", "check", "pipeline.toml"],
+    ));
+    assert!(!run.text().contains('\u{1b}'), "{:?}", run.text());
+    let run = ravel(
+        folder.path(),
+        &["image", "fox", "--pipeline", "a\u{1b}[31m"],
+    );
+    check_refused(&run, "\\u{1b}[31m");
+    assert!(!run.err.contains('\u{1b}'), "{:?}", run.err);
+}
+
+#[test]
+fn strangers_are_told_in_pipelines_of_video_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/models/sprites");
+    for entry in fs::read_dir(models).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+    }
+    with_a_stranger(&folder.path().join("generator.safetensors"));
+    let run = ravel(folder.path(), &["pipelines", "check", "pipeline.toml"]);
+    check_refused(&run, "`stranger`");
+    assert!(run.err.contains("1 missing"), "{}", run.err);
 }

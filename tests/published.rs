@@ -14,114 +14,11 @@ use crate::mirror::Mirror;
 const CLASSES: &str = "n01\ttench, Tinca tinca\nn02\tgoldfish\nn03\tcrane, wader\nn04\tcrane, derrick\nn05\tgolden retriever\n\
                        n06\ttabby\nn07\tvolcano\nn08\tfountain\nn09\tdaisy\nn10\tcliff\n";
 
-const VAR: &str = r#"
-task = "text-to-image"
-name = "tiny-var"
-weights = "var_tiny.pth"
+const VAR: &str = include_str!("published/var.toml");
 
-[text]
-kind = "classes"
-file = "classes.tsv"
+const LLAMAGEN: &str = include_str!("published/llamagen.toml");
 
-[sampler]
-top-k = 20
-top-p = 0.96
-guidance = { from = 0.0, to = 1.5 }
-
-[tokenizer]
-kind = "var-vqvae"
-weights = "vae_tiny.pth"
-
-[tokenizer.config]
-vocab_size = 64
-z_channels = 16
-ch = 32
-ch_mult = [1, 1]
-num_res_blocks = 1
-v_patch_nums = [1, 2, 3, 4, 5, 6]
-
-[model]
-kind = "var"
-depth = 3
-embed_dim = 48
-num_heads = 4
-num_classes = 10
-"#;
-
-const LLAMAGEN: &str = r#"
-task = "text-to-image"
-name = "tiny-llamagen"
-weights = "c2i_tiny.pt"
-
-[text]
-kind = "classes"
-file = "classes.tsv"
-
-[sampler]
-top-k = 40
-guidance = 3.0
-
-[tokenizer]
-kind = "llamagen-vq"
-weights = "vq.safetensors"
-size = 16
-
-[tokenizer.config]
-ch = 32
-ch_mult = [1, 2, 1]
-z_channels = 16
-codebook_size = 64
-
-[model]
-kind = "llamagen"
-dim = 48
-n_layer = 3
-n_head = 4
-multiple_of = 16
-num_classes = 10
-vocab_size = 64
-block_size = 16
-"#;
-
-const CAPTIONS: &str = r#"
-task = "text-to-image"
-name = "tiny-captions"
-weights = "t2i.safetensors"
-
-[text]
-kind = "caption"
-vocabulary = "tokenizer.json"
-config = "config.json"
-weights = "t5.safetensors.index.json"
-length = 120
-
-[sampler]
-top-k = 40
-guidance = 6.5
-
-[tokenizer]
-kind = "llamagen-vq"
-weights = "vq.safetensors"
-size = 16
-
-[tokenizer.config]
-ch = 32
-ch_mult = [1, 2, 1]
-z_channels = 16
-codebook_size = 64
-
-[model]
-kind = "llamagen"
-model_type = "t2i"
-dim = 48
-n_layer = 2
-n_head = 3
-multiple_of = 16
-caption_dim = 48
-cls_token_num = 120
-vocab_size = 64
-block_size = 16
-"#;
+const CAPTIONS: &str = include_str!("published/captions.toml");
 
 fn golden(file: &str) -> PathBuf {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden");

@@ -3,6 +3,8 @@
 use std::fmt::Display;
 use std::process::ExitCode;
 
+use crate::progress::plain;
+
 /// Exit codes: 2 for what was handed in, 1 for what went wrong while running, 130 for an interrupt.
 #[derive(Debug)]
 pub enum Failure {
@@ -47,14 +49,14 @@ impl Failure {
     pub fn report(&self) -> ExitCode {
         match self {
             Self::Input { line, hint } => {
-                eprintln!("error: {line}");
+                eprintln!("error: {}", plain(line));
                 if let Some(hint) = hint {
-                    eprintln!("hint: {hint}");
+                    eprintln!("hint: {}", plain(hint));
                 }
                 ExitCode::from(2)
             }
             Self::Runtime(line) => {
-                eprintln!("error: {line}");
+                eprintln!("error: {}", plain(line));
                 ExitCode::from(1)
             }
             Self::ClosedPipe => ExitCode::SUCCESS,

@@ -18,7 +18,19 @@ pub fn write(bytes: &[u8]) {
 
 /// Writes a line to standard output; a closed pipe is a quiet end.
 pub fn say(line: &str) {
-    write(format!("{line}\n").as_bytes());
+    write(format!("{}\n", plain(line)).as_bytes());
+}
+
+/// Text for a terminal: what prompts and files bring along cannot steer it.
+pub fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter.is_control() && !matches!(letter, '\n' | '\t') {
+            true => plain.extend(letter.escape_unicode()),
+            false => plain.push(letter),
+        }
+    }
+    plain
 }
 
 /// A bar with the time that is left, on standard error; hidden where that is no terminal or when quiet.
@@ -33,7 +45,7 @@ pub fn bar(steps: usize, quiet: bool) -> ProgressBar {
 
 /// Writes a line to standard error, where progress goes.
 pub fn note(line: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", plain(line));
 }
 
 /// A bar for bytes with rate and the time that is left, like [`bar`].

@@ -366,16 +366,16 @@ impl Measured {
 
     fn line(&self) -> String {
         let name = self.path.file_name().unwrap_or(self.path.as_os_str());
-        let ratio = self
-            .distance
-            .si_sdr
-            .map_or("silence".into(), |ratio| format!("{ratio:.2}"));
+        let shown = |value: Option<f64>, digits: usize| {
+            value.map_or("silence".into(), |value| format!("{value:.digits$}"))
+        };
         format!(
-            "{:24} {:8.2} {:7.2} {ratio:>10} {:7.3} {:7.3} {:8.3} {:8.3}",
+            "{:24} {:8.2} {:7.2} {:>10} {:>7} {:7.3} {:8.3} {:8.3}",
             name.to_string_lossy(),
             self.seconds,
             self.kilobits_per_second,
-            self.distance.stft,
+            shown(self.distance.si_sdr, 2),
+            shown(self.distance.stft, 3),
             self.distance.mel,
             self.encode_factor,
             self.decode_factor
@@ -407,18 +407,21 @@ pub fn eval(codec: &Codec, data: &[PathBuf], json: bool) -> Result<(), Failure> 
     Ok(())
 }
 
-/// Means over files; of the ratios over those that are not silent. The length is that of all.
+/// Means over files; of SI-SDR and STFT distance over those that are not silent. The length is that of all.
 fn mean(all: &[Measured]) -> Measured {
     let mean =
         |of: &dyn Fn(&Measured) -> f64| all.iter().map(of).sum::<f64>() / all.len().max(1) as f64;
-    let ratios: Vec<f64> = all.iter().filter_map(|one| one.distance.si_sdr).collect();
+    let heard = |of: &dyn Fn(&Measured) -> Option<f64>| {
+        let values: Vec<f64> = all.iter().filter_map(of).collect();
+        (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+    };
     Measured {
         path: format!("mean of {}", all.len()).into(),
         seconds: all.iter().map(|one| one.seconds).sum(),
         kilobits_per_second: mean(&|one| one.kilobits_per_second),
         distance: SoundDistance {
-            si_sdr: (!ratios.is_empty()).then(|| ratios.iter().sum::<f64>() / ratios.len() as f64),
-            stft: mean(&|one| one.distance.stft),
+            si_sdr: heard(&|one| one.distance.si_sdr),
+            stft: heard(&|one| one.distance.stft),
             mel: mean(&|one| one.distance.mel),
         },
         encode_factor: mean(&|one| one.encode_factor),

@@ -26,8 +26,8 @@ const MEL_BANDS: usize = 80;
 pub struct SoundDistance {
     /// Decibels; none for silence, which nothing can be compared to by scale.
     pub si_sdr: Option<f64>,
-    /// Zero for equal sounds.
-    pub stft: f64,
+    /// Zero for equal sounds; none for silence, of whose power the difference would be a share.
+    pub stft: Option<f64>,
     /// Zero for equal sounds.
     pub mel: f64,
 }
@@ -45,12 +45,11 @@ pub fn sound_distance(
     let bank = mel_bank(sample_rate_hz);
     let pairs = || found.iter().zip(original);
     let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
-    let ratios: Option<Vec<f64>> = pairs()
-        .map(|(found, original)| si_sdr(found, original))
-        .collect();
+    let ratios: Option<Vec<f64>> = pairs().map(|(a, b)| si_sdr(a, b)).collect();
+    let spectral: Option<Vec<f64>> = pairs().map(|(a, b)| stft_distance(a, b)).collect();
     SoundDistance {
         si_sdr: ratios.map(mean),
-        stft: mean(pairs().map(|(a, b)| stft_distance(a, b)).collect()),
+        stft: spectral.map(mean),
         mel: mean(pairs().map(|(a, b)| mel_distance(a, b, &bank)).collect()),
     }
 }
@@ -82,16 +81,21 @@ pub fn si_sdr(found: &[f32], original: &[f32]) -> Option<f64> {
     Some(10.0 * (scale * scale * power / rest.sum::<f64>()).log10())
 }
 
-fn stft_distance(found: &[f32], original: &[f32]) -> f64 {
-    let each = WINDOWS.map(|points| {
+/// None where the original is silent.
+fn stft_distance(found: &[f32], original: &[f32]) -> Option<f64> {
+    let mut sum = 0.0;
+    for points in WINDOWS {
         let found = magnitudes(found, points, points / 4).concat();
         let original = magnitudes(original, points, points / 4).concat();
         let difference = found.iter().zip(&original).map(|(f, o)| (f - o).powi(2));
         let power: f64 = original.iter().map(|o| o * o).sum();
-        let convergence = difference.sum::<f64>().sqrt() / power.sqrt().max(LEAST);
-        convergence + log_difference(&found, &original)
-    });
-    each.iter().sum::<f64>() / WINDOWS.len() as f64
+        if power == 0.0 {
+            return None;
+        }
+        let convergence = difference.sum::<f64>().sqrt() / power.sqrt();
+        sum += convergence + log_difference(&found, &original);
+    }
+    Some(sum / WINDOWS.len() as f64)
 }
 
 fn mel_distance(found: &[f32], original: &[f32], bank: &[Vec<f64>]) -> f64 {
@@ -154,13 +158,16 @@ mod tests {
         let sound = [tone(440.0, 0.5)];
         let SoundDistance { si_sdr, stft, mel } = sound_distance(&sound, &sound, 16_000);
         assert!(si_sdr.unwrap() > 100.0);
-        assert_eq!((stft, mel), (0.0, 0.0));
+        assert_eq!((stft, mel), (Some(0.0), 0.0));
+        let silence = sound_distance(&sound, &[vec![0.0; 8000]], 16_000);
+        assert_eq!((silence.si_sdr, silence.stft), (None, None));
+        assert!(silence.mel.is_finite());
     }
 
     #[test]
     fn loudness_is_no_distortion_but_a_distance() {
         let quiet = sound_distance(&[tone(440.0, 0.25)], &[tone(440.0, 0.5)], 16_000);
-        assert!(quiet.si_sdr.unwrap() > 100.0 && quiet.mel > 0.1 && quiet.stft > 0.1);
+        assert!(quiet.si_sdr.unwrap() > 100.0 && quiet.mel > 0.1 && quiet.stft.unwrap() > 0.1);
     }
 
     /// Noise of a tenth of the power is ten decibels.
