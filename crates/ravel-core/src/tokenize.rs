@@ -275,10 +275,16 @@ pub trait Pyramid: Send {
     /// - returns: `[batch, positions of the scale, code_width]`
     fn features_for(&self, canvas: &Tensor<4>, scale: usize) -> Tensor<3>;
 
-    /// The ids of `scale` that come nearest to what earlier scales left of some latents.
+    /// The ids of `scale` that code some latents best, given what the scales before it made of them.
     ///
     /// # Shapes
-    /// - `rest`: `[batch, code_width, height, width]`, latents less canvas
+    /// - `latents`: `[batch, code_width, height, width]`
+    /// - `canvas`: like `latents`, or `None` before the first scale
     /// - returns: `[batch, positions of the scale]`
-    fn ids_for(&self, rest: Tensor<4>, scale: usize) -> Tensor<2, Int>;
+    fn ids_for(
+        &self,
+        latents: Tensor<4>,
+        canvas: Option<&Tensor<4>>,
+        scale: usize,
+    ) -> Tensor<2, Int>;
 }

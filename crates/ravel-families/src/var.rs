@@ -107,6 +107,7 @@ impl TokenizerConfig {
                 phi,
                 phi_share: self.quant_resi.abs(),
                 cosine: self.using_znorm,
+                residual: true,
             },
         }
     }

@@ -232,7 +232,7 @@ impl Pyramid for Blocks {
             .swap_dims(1, 2)
     }
 
-    fn ids_for(&self, _rest: Tensor<4>, _scale: usize) -> Tensor<2, Int> {
+    fn ids_for(&self, _: Tensor<4>, _: Option<&Tensor<4>>, _: usize) -> Tensor<2, Int> {
         unreachable!("heads are given codes")
     }
 }

@@ -1,7 +1,7 @@
-//! Multi-scale residual quantization: an image's latents coded from a coarse grid to the finest, each scale
-//! coding what the earlier ones left.
+//! Multi-scale quantization: an image's latents coded from a coarse grid to the finest, each scale coding what the earlier
+//! ones left, or the whole anew.
 //!
-//! Tian et al. 2024 (VAR), algorithms 1 and 2. Symbols: `latents` is f, `canvas` is f̂, `sides` are (h_k, w_k), `phi` is φ.
+//! Tian et al. 2024 (VAR), algorithms 1 and 2; without residuals Jiao et al. 2025 (FlexVAR), section 3.2. Symbols: `latents` is f, `canvas` is f̂, `sides` are (h_k, w_k), `phi` is φ.
 //! Shapes: `b` batch, `d` code width, `h`, `w` the finest side.
 
 use burn::module::Module;
@@ -33,6 +33,15 @@ pub struct MultiscaleConfig {
     /// Whether the nearest row is the one of greatest cosine, though rows are used at their own length (`using_znorm` in VAR).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cosine: bool,
+    /// Whether a scale codes what the earlier ones left (VAR). Otherwise it codes the latents themselves and takes the place of
+    /// the scales before it (FlexVAR): a code then says what is at a place, whatever stands on the canvas, so that parts that
+    /// were never seen together are easier to put together, for less detail at the same number of codes.
+    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    pub residual: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn four() -> usize {
@@ -65,6 +74,7 @@ impl MultiscaleConfig {
             phi: phi.collect(),
             phi_share: self.phi_share,
             cosine: self.cosine,
+            residual: self.residual,
             sides: self.sides.iter().map(|&side| (side, side)).collect(),
         }
     }
@@ -82,6 +92,8 @@ pub struct MultiscaleQuantizer {
     #[module(skip)]
     cosine: bool,
     #[module(skip)]
+    residual: bool,
+    #[module(skip)]
     sides: Vec<(usize, usize)>,
 }
 
@@ -92,9 +104,10 @@ pub struct MultiscaleQuantized {
     pub ids: Vec<Tensor<2, Int>>,
     /// `[b, d, h, w]`: the full canvas, with the gradient passed straight through to the latents.
     pub canvas: Tensor<4>,
-    /// Mean over scales of the squared distance between canvas and latents, gradient to the latents. `[1]`.
+    /// Mean over scales of the squared distance between canvas and latents, gradient to the latents; without residuals, between
+    /// a scale's code vectors and the latents brought down to its size. `[1]`.
     pub commitment: Tensor<1>,
-    /// The same with the gradient to the canvas, by which φ learns. `[1]`.
+    /// Mean over scales of the squared distance between canvas and latents, gradient to the canvas, by which φ learns. `[1]`.
     pub canvas_loss: Tensor<1>,
     /// What each scale looked up, for the codebook's moving means.
     pub groups: Vec<Group>,
@@ -117,20 +130,26 @@ impl MultiscaleQuantizer {
             "height and width axes: latents are not at the finest side"
         );
         let target = latents.clone().detach();
-        let mut rest = plain(latents.clone());
         let mut canvas: Option<Tensor<4>> = None;
         let mut ids = Vec::new();
         let mut groups = Vec::new();
         let mut commitment: Option<Tensor<1>> = None;
         let mut canvas_loss: Option<Tensor<1>> = None;
         for (scale, &side) in self.sides.iter().enumerate() {
-            let looked_up = sequence_from_grid(area_down(rest, side));
+            let asked = self.asked(plain(target.clone()), canvas.clone().map(plain).as_ref());
+            let looked_up = sequence_from_grid(area_down(asked, side));
             let chosen = self.nearest(looked_up.clone());
             groups.push((looked_up.flatten(0, 1), chosen.clone().flatten(0, 1)));
-            let added = self.add_scale(canvas, scale, on_device_of(chosen.clone(), &latents));
-            rest = plain(target.clone()) - plain(added.clone());
+            let codes = on_device_of(chosen.clone(), &latents);
+            let added = self.add_scale(canvas, scale, codes.clone());
             let squared = |a: Tensor<4>, b: Tensor<4>| (a - b).square().mean();
-            let towards_latents = squared(latents.clone(), added.clone().detach());
+            let towards_latents = match self.residual {
+                true => squared(latents.clone(), added.clone().detach()),
+                false => {
+                    let vectors = grid_from_sequence(self.vector.vectors(codes), side);
+                    squared(area_down(latents.clone(), side), vectors.detach())
+                }
+            };
             let towards_canvas = squared(added.clone(), target.clone());
             commitment = Some(sum(commitment, towards_latents));
             canvas_loss = Some(sum(canvas_loss, towards_canvas));
@@ -176,6 +195,14 @@ impl MultiscaleQuantizer {
             start = end;
         }
         canvases
+    }
+
+    /// What a scale is to code, at the finest side, where `canvas` is what the scales before it made.
+    fn asked(&self, latents: Tensor<4>, canvas: Option<&Tensor<4>>) -> Tensor<4> {
+        match canvas {
+            Some(canvas) if self.residual => latents - canvas.clone(),
+            _ => latents,
+        }
     }
 
     fn nearest(&self, latents: Tensor<3>) -> Tensor<2, Int> {
@@ -229,8 +256,8 @@ impl Pyramid for MultiscaleQuantizer {
             }
         };
         match canvas {
-            None => shaped,
-            Some(canvas) => canvas + shaped,
+            Some(canvas) if self.residual => canvas + shaped,
+            _ => shaped,
         }
     }
 
@@ -238,8 +265,14 @@ impl Pyramid for MultiscaleQuantizer {
         sequence_from_grid(area_down(canvas.clone(), self.sides[scale]))
     }
 
-    fn ids_for(&self, rest: Tensor<4>, scale: usize) -> Tensor<2, Int> {
-        self.nearest(sequence_from_grid(area_down(rest, self.sides[scale])))
+    fn ids_for(
+        &self,
+        latents: Tensor<4>,
+        canvas: Option<&Tensor<4>>,
+        scale: usize,
+    ) -> Tensor<2, Int> {
+        let asked = self.asked(latents, canvas);
+        self.nearest(sequence_from_grid(area_down(asked, self.sides[scale])))
     }
 }
 

@@ -2,12 +2,17 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
+use ravel_core::Pyramid;
 use ravel_quant::{MultiscaleConfig, MultiscaleQuantizer, VectorConfig};
 use ravel_testkit::{assert_close, device, formula, formula_ids, ids};
 
 const SIDES: [usize; 6] = [1, 2, 3, 4, 5, 6];
 
 fn quantizer() -> MultiscaleQuantizer {
+    quantizer_with(true)
+}
+
+fn quantizer_with(residual: bool) -> MultiscaleQuantizer {
     let device = device();
     let config = MultiscaleConfig {
         codebook: VectorConfig {
@@ -19,6 +24,7 @@ fn quantizer() -> MultiscaleQuantizer {
         phi: 4,
         phi_share: 0.5,
         cosine: false,
+        residual,
     };
     let mut quantizer = config.init(&device);
     quantizer.vector.codebook = Param::from_tensor(formula([40, 16], 1, 1.0, &device));
@@ -28,6 +34,22 @@ fn quantizer() -> MultiscaleQuantizer {
         phi.bias = Some(Param::from_tensor(formula([16], salt + 1, 0.1, &device)));
     }
     quantizer
+}
+
+/// Without residuals the finest scale alone says what is decoded, and its codes do not depend on the canvas.
+#[test]
+fn scales_that_code_anew_take_the_place_of_those_before() {
+    let mut quantizer = quantizer_with(false);
+    quantizer.phi = Vec::new();
+    let given = formula_ids([2, 36], 22, 40, &device());
+    let latents = quantizer.add_scale(None, 5, given.clone());
+    let coded = quantizer.ids(latents.clone());
+    assert_eq!(ids(&coded.clone().narrow(1, 55, 36)), ids(&given));
+    let last = quantizer.canvases(coded).pop().expect("six scales");
+    assert_close("canvas", &last, &latents, 1e-6);
+    let wrong = latents.clone() * -0.5;
+    let mended = quantizer.ids_for(latents, Some(&wrong), 5);
+    assert_eq!(ids(&mended), ids(&given));
 }
 
 /// By cosine a row is found whatever its length, and used at its own.

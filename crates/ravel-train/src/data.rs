@@ -306,6 +306,63 @@ impl Batches {
     }
 }
 
+/// Batches of items of like length, put together anew each epoch.
+#[derive(Debug, Clone)]
+pub struct LikeLengths {
+    groups: Batches,
+    seed: Seed,
+    lengths: Vec<usize>,
+    batch: usize,
+    epoch: usize,
+    order: Vec<usize>,
+}
+
+impl LikeLengths {
+    /// How far lengths in a batch may lie apart by being moved before they are sorted: this share of them, up or down.
+    const SPREAD: f64 = 0.1;
+
+    /// Batches of at most `batch` of the items that have these lengths.
+    ///
+    /// # Panics
+    /// If there is no item, or `batch` is zero.
+    pub fn new(seed: Seed, lengths: Vec<usize>, batch: usize) -> Self {
+        assert!(batch > 0, "batch axis: nothing to draw");
+        let groups = Batches::new(seed.named("groups"), lengths.len().div_ceil(batch), 1);
+        Self {
+            order: Self::sorted(seed.indexed(0), &lengths),
+            groups,
+            seed,
+            lengths,
+            batch,
+            epoch: 0,
+        }
+    }
+
+    /// The items of a step. Any step may be asked for at any time.
+    pub fn at(&mut self, step: usize) -> Vec<usize> {
+        let epoch = step / self.groups.items;
+        if epoch != self.epoch {
+            self.epoch = epoch;
+            self.order = Self::sorted(self.seed.indexed(epoch as u64), &self.lengths);
+        }
+        let from = self.groups.at(step)[0] * self.batch;
+        let end = (from + self.batch).min(self.order.len());
+        self.order[from..end].to_vec()
+    }
+
+    fn sorted(seed: Seed, lengths: &[usize]) -> Vec<usize> {
+        let mut random = seed.stream();
+        let mut even = || f64::from(random.next_u32()) / f64::from(u32::MAX) * 2.0 - 1.0;
+        let moved: Vec<f64> = lengths
+            .iter()
+            .map(|&length| length as f64 * (1.0 + Self::SPREAD * even()))
+            .collect();
+        let mut order: Vec<usize> = (0..lengths.len()).collect();
+        order.sort_by(|&a, &b| moved[a].total_cmp(&moved[b]));
+        order
+    }
+}
+
 fn shuffled(seed: Seed, items: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..items).collect();
     let mut random = seed.stream();
@@ -328,6 +385,28 @@ mod tests {
         assert_eq!(first, (0..10).collect::<Vec<_>>());
         assert_eq!(Batches::new(Seed::new(1), 10, 5).at(7), later);
         assert_ne!(batches.at(0), batches.at(2));
+    }
+
+    #[test]
+    fn batches_of_like_lengths_change_from_epoch_to_epoch() {
+        let lengths: Vec<usize> = (0..100).map(|at| 50 + at % 50).collect();
+        let mut batches = LikeLengths::new(Seed::new(1), lengths.clone(), 8);
+        let epochs: Vec<Vec<Vec<usize>>> = (0..2)
+            .map(|epoch| (0..13).map(|step| batches.at(13 * epoch + step)).collect())
+            .collect();
+        for epoch in &epochs {
+            let mut all: Vec<usize> = epoch.iter().flatten().copied().collect();
+            all.sort_unstable();
+            assert_eq!(all, (0..100).collect::<Vec<_>>());
+            for batch in epoch {
+                let of = batch.iter().map(|&item| lengths[item]);
+                let (least, most) = (of.clone().min().unwrap(), of.max().unwrap());
+                assert!(most as f64 <= least as f64 * 1.4, "{least}..{most}");
+            }
+        }
+        assert_ne!(epochs[0], epochs[1]);
+        let again = LikeLengths::new(Seed::new(1), lengths, 8).at(17);
+        assert_eq!(again, epochs[1][4]);
     }
 
     #[test]

@@ -361,6 +361,7 @@ impl GeneratorTask {
 
 impl Task for GeneratorTask {
     fn step(&mut self, step: usize) -> Result<BTreeMap<String, f64>, TrainError> {
+        self.learner.begin(step);
         let training = self.device.clone().autodiff();
         let items = self.batches.at(step);
         let prompts = self.prompt_tensor(self.captions(step, &items), &training);

@@ -231,6 +231,7 @@ impl LanguageTask {
 
 impl Task for LanguageTask {
     fn step(&mut self, step: usize) -> Result<BTreeMap<String, f64>, TrainError> {
+        self.learner.begin(step);
         let training = self.device.clone().autodiff();
         let ids = self.stretches(&self.train.ids, &self.starts(step), &training);
         let loss = self.learner.model.loss(ids);

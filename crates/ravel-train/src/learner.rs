@@ -6,6 +6,7 @@ use std::path::Path;
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
+use ravel_core::Seed;
 use ravel_weights::{Checkpoint, Dtype};
 
 use crate::{Optimizer, Recipe, TrainError, follow, host};
@@ -44,6 +45,12 @@ impl<M: Learned> Learner<M> {
             recipe: recipe.clone(),
             device: device.clone(),
         }
+    }
+
+    /// Seeds what is drawn on the device within a step (dropout), so that it follows from the recipe's seed and the step alone.
+    pub(crate) fn begin(&self, step: usize) {
+        let seed = Seed::new(self.recipe.seed).named("dropout");
+        self.device.seed(seed.indexed(step as u64).number());
     }
 
     /// Moves the weights against the loss of a step, and the average after them. `place` names the loss in an error.

@@ -31,7 +31,7 @@ use std::path::PathBuf;
 use burn::tensor::Tensor;
 
 pub use clips::{ClipItem, ClipObject, ClipRow, Clips, Part};
-pub use data::{Batches, DataConfig, Item, Pictures};
+pub use data::{Batches, DataConfig, Item, LikeLengths, Pictures};
 pub use generator::{GeneratorTask, TextToImageModel};
 pub use language::{LanguageModel, LanguageTask};
 pub use log::loss_plot;

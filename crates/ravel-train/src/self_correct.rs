@@ -51,14 +51,10 @@ pub fn self_corrected(
     let mut features = Vec::new();
     let mut targets = Vec::new();
     for (scale, (height, width)) in pyramid.sides().iter().enumerate() {
-        let rest = match &canvas {
-            None => latents.clone(),
-            Some(canvas) => {
-                features.push(pyramid.features_for(canvas, scale));
-                latents.clone() - canvas.clone()
-            }
-        };
-        let right = pyramid.ids_for(rest, scale);
+        if let Some(canvas) = &canvas {
+            features.push(pyramid.features_for(canvas, scale));
+        }
+        let right = pyramid.ids_for(latents.clone(), canvas.as_ref(), scale);
         let end = start + height * width;
         let wrong = mistakes.clone().slice([0..batch, start..end]);
         let kept = wrong.clone().lower_elem(0);
@@ -92,6 +88,7 @@ mod tests {
             phi: 0,
             phi_share: 0.5,
             cosine: false,
+            residual: true,
         };
         config.init(&device())
     }

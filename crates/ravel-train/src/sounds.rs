@@ -132,8 +132,17 @@ impl Recording {
     /// # Shapes
     /// - returns: `[1, 1, t]`
     pub fn tensor(&self, unit: usize, device: &Device) -> Tensor<3> {
-        let len = self.samples.len().next_multiple_of(unit);
-        tensor(&[&self.samples], len, device)
+        Self::batch(&[self], unit, device)
+    }
+
+    /// Whole recordings, all filled up with silence to the longest one's next multiple of `unit` samples.
+    ///
+    /// # Shapes
+    /// - returns: `[recordings, 1, t]`
+    pub fn batch(recordings: &[&Self], unit: usize, device: &Device) -> Tensor<3> {
+        let rows: Vec<&[i16]> = recordings.iter().map(|one| &one.samples[..]).collect();
+        let longest = rows.iter().map(|row| row.len()).max().unwrap_or(0);
+        tensor(&rows, longest.next_multiple_of(unit), device)
     }
 }
 

@@ -19,10 +19,12 @@ use ravel_weights::Checkpoint;
 use crate::generator::copy;
 use crate::learner::{Learned, Learner};
 use crate::run::{Sample, Task};
-use crate::{Batches, Recipe, Recording, Sounds, SpeechConfig, TrainError, host};
+use crate::{LikeLengths, Recipe, Recording, Sounds, SpeechConfig, TrainError, host};
 
 /// Held-out recordings that a sample says.
 const SAID: usize = 6;
+/// Recordings that are encoded at a time.
+const ENCODED_TOGETHER: usize = 16;
 /// Silence between them, in samples.
 const PAUSE: usize = 4000;
 
@@ -59,7 +61,7 @@ pub struct SpeechTask {
     tokenizer_definition: Definition,
     tokenizer: Box<dyn SoundTokenizer>,
     learner: Learner<SpeechModel>,
-    batches: Batches,
+    batches: LikeLengths,
     seed: Seed,
     device: Device,
 }
@@ -97,23 +99,22 @@ impl SpeechTask {
             config.speeds.clone(),
             config.text_length,
         );
-        let coded = |list: &[Recording]| -> Result<Vec<Utterance>, TrainError> {
+        let symbols = |list: &[Recording]| -> Result<Vec<Vec<u32>>, TrainError> {
             let all = list.iter().map(|recording| {
-                let utterance = coded(recording, &text, &*tokenizer, device);
-                utterance.map_err(|error| wrong(format!("\"{}\": {error}", recording.text)))
+                let symbols = text.whole(&recording.text);
+                symbols.map_err(|error| wrong(format!("\"{}\": {error}", recording.text)))
             });
             all.collect()
         };
-        let mut train = coded(&sounds.train)?;
+        let coded = |list: &[Recording]| utterances(list, symbols(list)?, &*tokenizer, device);
+        let train = coded(&sounds.train)?;
         let held_out = coded(&sounds.held_out)?;
-        // Recordings of like length go into a batch together.
-        train.sort_by_key(|utterance| (utterance.frames, utterance.symbols.len()));
         let seed = Seed::new(recipe.seed);
         device.seed(seed.named("first weights").number());
         let average = first_weights(config, &text, device)?;
-        let groups = train.len().div_ceil(recipe.batch);
+        let lengths = train.iter().map(|utterance| utterance.frames).collect();
         Ok(Self {
-            batches: Batches::new(seed.named("order"), groups, 1),
+            batches: LikeLengths::new(seed.named("order"), lengths, recipe.batch),
             learner: Learner::new(average, recipe, device),
             recipe: recipe.clone(),
             config: config.clone(),
@@ -303,10 +304,10 @@ impl Lesson {
 
 impl Task for SpeechTask {
     fn step(&mut self, step: usize) -> Result<BTreeMap<String, f64>, TrainError> {
+        self.learner.begin(step);
         let training = self.device.clone().autodiff();
-        let group = self.batches.at(step)[0] * self.recipe.batch;
-        let end = (group + self.recipe.batch).min(self.train.len());
-        let rows: Vec<&Utterance> = self.train[group..end].iter().collect();
+        let items = self.batches.at(step);
+        let rows: Vec<&Utterance> = items.iter().map(|&item| &self.train[item]).collect();
         let mut random = self.seed.named("voices").indexed(step as u64).stream();
         let unnamed: Vec<bool> = rows
             .iter()
@@ -380,27 +381,40 @@ fn voices_of(recordings: &[Recording]) -> Vec<String> {
         .collect()
 }
 
-fn coded(
-    recording: &Recording,
-    text: &SpeechText,
+/// Codes of recordings with what is said in them. Recordings are encoded together with others of like length: to a
+/// causal tokenizer the silence behind the shorter ones changes nothing before it.
+fn utterances(
+    recordings: &[Recording],
+    symbols: Vec<Vec<u32>>,
     tokenizer: &dyn SoundTokenizer,
     device: &Device,
-) -> Result<Utterance, TrainError> {
-    let symbols = text
-        .whole(&recording.text)
-        .map_err(|error| TrainError::Pipeline(error.into()))?;
-    let hop = tokenizer.sound_spec().hop;
-    let codes = tokenizer.encode(ravel_core::Waveform {
-        samples: recording.tensor(hop, device),
-        sample_rate_hz: tokenizer.sound_spec().sample_rate_hz,
-    })?;
-    Ok(Utterance {
-        voice: recording.voice.clone(),
-        speed: recording.speed.clone(),
-        symbols,
-        frames: codes.filled(),
-        codes: codes.to_host().remove(0),
-    })
+) -> Result<Vec<Utterance>, TrainError> {
+    let spec = tokenizer.sound_spec();
+    let mut order: Vec<usize> = (0..recordings.len()).collect();
+    order.sort_by_key(|&at| recordings[at].samples.len());
+    let mut codes: Vec<Vec<Vec<u32>>> = vec![Vec::new(); recordings.len()];
+    for chunk in order.chunks(ENCODED_TOGETHER) {
+        let rows: Vec<&Recording> = chunk.iter().map(|&at| &recordings[at]).collect();
+        let found = tokenizer.encode(ravel_core::Waveform {
+            samples: Recording::batch(&rows, spec.hop, device),
+            sample_rate_hz: spec.sample_rate_hz,
+        })?;
+        let len = found.filled();
+        for (&at, row) in chunk.iter().zip(found.to_host()) {
+            let frames = recordings[at].samples.len().div_ceil(spec.hop);
+            codes[at] = row.chunks(len).map(|book| book[..frames].to_vec()).collect();
+        }
+    }
+    let all = recordings.iter().zip(symbols).zip(codes);
+    Ok(all
+        .map(|((recording, symbols), codes)| Utterance {
+            voice: recording.voice.clone(),
+            speed: recording.speed.clone(),
+            symbols,
+            frames: codes[0].len(),
+            codes: codes.concat(),
+        })
+        .collect())
 }
 
 /// What stands in front of some rows, shorter ones filled up on the left with positions that nothing sees.

@@ -206,6 +206,7 @@ fn decibels(found: &Tensor<5>, truth: &Tensor<5>) -> Vec<f64> {
 
 impl Task for VideoGeneratorTask {
     fn step(&mut self, step: usize) -> Result<BTreeMap<String, f64>, TrainError> {
+        self.learner.begin(step);
         let training = self.device.clone().autodiff();
         let items = self.batches.at(step);
         let lessons = self.book.lessons(

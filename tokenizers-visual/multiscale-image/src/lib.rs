@@ -200,7 +200,12 @@ impl Pyramid for MultiscaleImageTokenizer {
         self.module.quantizer.features_for(canvas, scale)
     }
 
-    fn ids_for(&self, rest: Tensor<4>, scale: usize) -> Tensor<2, Int> {
-        self.module.quantizer.ids_for(rest, scale)
+    fn ids_for(
+        &self,
+        latents: Tensor<4>,
+        canvas: Option<&Tensor<4>>,
+        scale: usize,
+    ) -> Tensor<2, Int> {
+        self.module.quantizer.ids_for(latents, canvas, scale)
     }
 }

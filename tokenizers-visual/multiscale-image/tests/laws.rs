@@ -53,6 +53,7 @@ fn config(autoencoder: AutoencoderConfig) -> MultiscaleImageConfig {
             phi: 4,
             phi_share: 0.5,
             cosine: false,
+            residual: true,
         },
     }
 }
