@@ -140,6 +140,9 @@ impl Arrangement {
             Self::Parallel {} => positions,
             Self::Flattened {} => {
                 let n = len / depth;
+                if n == 0 {
+                    return Tensor::zeros([batch, depth, 0], &positions.device());
+                }
                 let whole = positions.slice([0..batch, 0..1, 0..n * depth]);
                 whole.reshape([batch, n, depth]).swap_dims(1, 2)
             }
@@ -154,6 +157,33 @@ impl Arrangement {
                 });
                 Tensor::cat(rows.collect(), 1)
             }
+        }
+    }
+
+    /// Frames that lie whole in so many positions.
+    pub fn whole_frames(&self, positions: usize, depth: usize) -> usize {
+        match self {
+            Self::Parallel {} => positions,
+            Self::Delayed { steps, .. } => positions.saturating_sub(longest(steps)),
+            Self::Flattened {} => positions / depth,
+        }
+    }
+
+    /// The beginning in which no frame stands but the first so many, in positions.
+    pub fn beginning(&self, frames: usize, depth: usize) -> usize {
+        match self {
+            Self::Parallel {} => frames,
+            Self::Delayed { steps, .. } => frames + steps.iter().copied().min().unwrap_or(0),
+            Self::Flattened {} => frames * depth,
+        }
+    }
+
+    /// The frame whose first code stands at a position, if one does.
+    pub fn begun_at(&self, position: usize, depth: usize) -> Option<usize> {
+        match self {
+            Self::Parallel {} => Some(position),
+            Self::Delayed { steps, .. } => position.checked_sub(steps[0]),
+            Self::Flattened {} => position.is_multiple_of(depth).then(|| position / depth),
         }
     }
 
@@ -256,12 +286,55 @@ mod tests {
             (delayed(&[0, 2]), 4, vec![1, 2, 4, 5]),
             (delayed(&[0, 2]), 1, vec![]),
             (Arrangement::Flattened {}, 5, vec![1, 2, 4, 5]),
+            (Arrangement::Flattened {}, 1, vec![]),
             (Arrangement::Parallel {}, 1, vec![1, 4]),
         ] {
             let positions = arrangement.arrange(frames.clone());
             let rows = positions.dims()[1];
             let some = positions.slice([0..1, 0..rows, 0..seen]);
             assert_eq!(ids(&arrangement.undo(some, 2)), expected, "{arrangement:?}");
+        }
+    }
+
+    #[test]
+    fn places_of_frames_are_where_they_were_put() {
+        let n = 6;
+        for arrangement in [
+            Arrangement::Parallel {},
+            Arrangement::Flattened {},
+            delayed(&[0, 1, 2]),
+            delayed(&[2, 1, 4]),
+        ] {
+            // A frame's codes are its number.
+            let frames = Tensor::<1, Int>::arange(0..n, &device()).reshape([1, 1, n as i32]);
+            let positions = arrangement.arrange(frames.repeat_dim(1, 3));
+            let [_, rows, len] = positions.dims();
+            let all = ids(&positions);
+            let at = |row: usize, position: usize| all[row * len + position];
+            for position in 0..len {
+                let begun = arrangement.begun_at(position, 3);
+                let stands = at(0, position);
+                let flat = rows == 1 && position % 3 > 0;
+                assert_eq!(
+                    begun.filter(|&frame| frame < n as usize).is_some(),
+                    stands < 80 && !flat
+                );
+                if let Some(frame) = begun.filter(|&frame| frame < n as usize) {
+                    assert_eq!(frame as i64, stands, "{arrangement:?}");
+                }
+                let seen = positions.clone().narrow(2, 0, position + 1);
+                let whole = arrangement.undo(seen, 3).dims()[2];
+                assert_eq!(arrangement.whole_frames(position + 1, 3), whole);
+            }
+            for frames in 0..n as usize {
+                let first = arrangement.beginning(frames, 3);
+                let before = (0..rows).flat_map(|row| (0..first).map(move |at| (row, at)));
+                let mut found = before.map(|(row, position)| at(row, position));
+                assert!(
+                    found.all(|id| id >= 80 || id < frames as i64),
+                    "{arrangement:?}"
+                );
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use ravel_backbone::{Transformer, TransformerConfig};
 use ravel_core::{
     Backbone, Codes, Condition, Decoding, Generator, Head, Layout, Sampler, Seed, Start,
 };
+use ravel_decode::method::{Next, in_takes};
 use ravel_decode::{OneByOne, SamplerConfig};
 use ravel_heads::{
     Arrangement, CodeTables, Deep, DepthConfig, DepthProjection, FirstCode, NextTokens,
@@ -359,6 +360,64 @@ fn codes_count_only_beside_semantic_tokens() {
         overlaid.embedded(column.reshape([1, 4, 1]), 0)
     };
     assert_close("overlaid", &swapped(1, 5), &swapped(5, 1), 1e-6);
+}
+
+/// The sampler of a take.
+fn take(number: u64) -> Box<dyn Sampler> {
+    let config = SamplerConfig {
+        repetition_penalty: Some(1.3),
+        ..SamplerConfig::default()
+    };
+    config.build(Seed::new(number), &[0], FRAMES)
+}
+
+#[test]
+fn what_is_taken_back_leaves_no_trace() {
+    for (what, config, prefix) in variants() {
+        let head = head(&config);
+        let layout = head.layout().clone();
+        let (rows, backbone) = (config.rows(), transformer(WIDTH));
+        let generator = Generator {
+            backbone: &backbone,
+            head: &head,
+            pyramid: None,
+        };
+        let in_takes = |given: Tensor<3, Int>, back: Option<(usize, usize)>| {
+            let mut back = back;
+            let start = Start {
+                condition: condition(1, prefix),
+                prompt: Codes {
+                    ids: given,
+                    layout: layout.clone(),
+                },
+            };
+            let watch = &mut |_: &_, codes: &Codes| match back {
+                Some((at, to)) if codes.filled() == at => {
+                    back = None;
+                    Next::Back(to)
+                }
+                _ => Next::On,
+            };
+            let codes = in_takes(&generator, start, &layout, &mut take, watch);
+            ids(&codes.expect("finite scores").ids)
+        };
+        let generated = |number: u64, given: Option<Tensor<3, Int>>| {
+            let condition = condition(1, prefix);
+            generated(&head, rows, &layout, condition, &mut *take(number), given)
+        };
+        let none = Tensor::zeros([1, rows, 0], &device());
+        let plain = generated(0, None);
+        assert_eq!(in_takes(none.clone(), None), ids(&plain), "{what}");
+        for to in [0, 2] {
+            let expected = generated(1, Some(plain.clone().slice([0..1, 0..rows, 0..to])));
+            let found = in_takes(none.clone(), Some((4, to)));
+            assert_eq!(found, ids(&expected), "{what}, back to {to}");
+            // What is given is read at once, and stays.
+            let given = plain.clone().narrow(2, 0, 3);
+            let expected = generated(1, Some(given.clone()));
+            assert_eq!(in_takes(given, Some((4, to))), ids(&expected), "{what}");
+        }
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod frames;
 mod masked;
 mod one_by_one;
 mod speculative;
+mod takes;
 
 use ravel_core::{Decoding, Result};
 use schemars::JsonSchema;
@@ -18,6 +19,7 @@ pub use frames::{FillingConfig, FrameStream};
 pub use masked::{MaskedFilling, SeededNoise, WatchRounds, random_orders};
 pub use one_by_one::OneByOne;
 pub use speculative::{AHEAD, Speculative, Tally, Verdict, draw, judge};
+pub use takes::{Next, Samplers, WatchTakes, in_takes};
 
 /// Which method.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
