@@ -14,6 +14,7 @@ mod models;
 mod picture;
 mod published;
 mod speak;
+mod speak_clone;
 mod text;
 mod training;
 mod video;

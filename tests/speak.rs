@@ -33,6 +33,11 @@ fn studio() -> tempfile::TempDir {
             "{{\"file\": \"{name}\", \"text\": \"Number {at}.\", \"voice\": \"{voice}\", \"speed\": \"slow\", \"split\": \"{split}\"}}\n"
         );
     }
+    for at in 3..5 {
+        rows += &format!(
+            "{{\"file\": \"{at}.wav\", \"text\": \"Cat {at}.\", \"voice\": \"zoe\", \"split\": \"held-out-voice\"}}\n"
+        );
+    }
     std::fs::write(folder.path().join("rows.jsonl"), rows).unwrap();
     for (name, text) in RECIPES {
         std::fs::write(folder.path().join(format!("{name}.toml")), text).unwrap();
@@ -41,7 +46,7 @@ fn studio() -> tempfile::TempDir {
 }
 
 /// A studio in which both recipes were run, made once.
-fn trained() -> &'static Path {
+pub fn trained() -> &'static Path {
     static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
     FOLDER
         .get_or_init(|| {
@@ -54,23 +59,23 @@ fn trained() -> &'static Path {
         .path()
 }
 
-fn speak(folder: &Path, arguments: &[&str]) -> Run {
+pub fn speak(folder: &Path, arguments: &[&str]) -> Run {
     let pipeline = trained().join("runs/tiny-speech/pipeline.toml");
     let pipeline = pipeline.to_str().unwrap();
     let all = ["speak", "--pipeline", pipeline];
     ravel(folder, &[&all[..], arguments].concat())
 }
 
-fn folder() -> tempfile::TempDir {
+pub fn folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
-fn files(folder: &Path) -> usize {
+pub fn files(folder: &Path) -> usize {
     std::fs::read_dir(folder).unwrap().count()
 }
 
 /// Everything behind the header of a WAV file.
-fn sound_bytes(wav: &[u8]) -> &[u8] {
+pub fn sound_bytes(wav: &[u8]) -> &[u8] {
     let at = wav.windows(4).position(|name| name == b"data").unwrap();
     &wav[at + 8..]
 }
@@ -167,6 +172,63 @@ fn a_stream_is_the_file_but_for_its_open_length() {
 }
 
 #[test]
+fn sound_begins_while_the_rest_is_still_to_be_said() {
+    let pipeline = trained().join("runs/tiny-speech/pipeline.toml");
+    // Without an end an utterance is some three seconds long: far more than a frame.
+    let all = [
+        "speak",
+        "Nine hundred and ninety nine.",
+        "-o",
+        "-",
+        "--stream",
+        "--without",
+        "end,loops",
+    ];
+    let all = [
+        &all[..],
+        &["--json", "--pipeline", pipeline.to_str().unwrap()],
+    ]
+    .concat();
+    let run = good(ravel(trained(), &all));
+    let row: Value = serde_json::from_str(run.err.trim()).unwrap();
+    assert_eq!(row["utterances"], 1);
+    let (seconds, share) = (
+        row["seconds"].as_f64().unwrap(),
+        row["real-time-factor"].as_f64().unwrap(),
+    );
+    let first = row["seconds-to-first-sound"].as_f64().unwrap();
+    assert!(first < 0.5 * seconds * share, "{row}");
+    assert_eq!(run.out.len() % 2, 0);
+    assert_eq!(
+        sound_bytes(&run.out).len(),
+        (seconds * 4000.0).round() as usize * 2
+    );
+}
+
+#[test]
+fn checks_can_be_left_out_and_are_remembered() {
+    let folder = folder();
+    let seconds = |name: &str, without: &str| {
+        let all = ["Two cats.", "-o", name, "--json", "--without", without];
+        let run = good(speak(folder.path(), &all));
+        let row: Value = serde_json::from_str(&run.text()).unwrap();
+        let run = ravel(folder.path(), &["replay", name]);
+        assert!(good(run).text().contains("the same bytes again"), "{name}");
+        row["seconds"].as_f64().unwrap()
+    };
+    // T UW1 | K AE1 T S . are eight symbols: 25 + 4 * 8 frames at most, 25 a second, and the pause.
+    let most = (25.0 + 32.0) / 25.0 + 0.25;
+    let near = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-9, "{found}");
+    near(seconds("endless.wav", "end,loops"), most);
+    // Those of 40 symbols.
+    let longest = (25.0 + 160.0) / 25.0 + 0.25;
+    near(seconds("unbounded.wav", "end,loops,longest"), longest);
+    assert!(seconds("short.wav", "shortest") <= most);
+    let run = speak(folder.path(), &["Two cats.", "--without", "luck"]);
+    assert!(run.code == 2 && run.err.contains("luck"), "{}", run.err);
+}
+
+#[test]
 fn text_comes_from_files_and_standard_input() {
     let folder = folder();
     std::fs::write(folder.path().join("text.txt"), "One.\n\nTwo.\n").unwrap();
@@ -193,6 +255,40 @@ fn text_comes_from_files_and_standard_input() {
     drop(input);
     let run = good(from(child.wait_with_output().unwrap()));
     assert!(run.out == file);
+}
+
+#[test]
+fn a_voice_is_measured_on_what_was_held_out() {
+    let pipeline = trained().join("runs/tiny-speech/pipeline.toml");
+    let pipeline = pipeline.to_str().unwrap();
+    let eval = |more: &[&str]| {
+        let all = ["eval", "--data", "rows.jsonl", "--pipeline", pipeline];
+        ravel(trained(), &[&all[..], more].concat())
+    };
+    let run = good(eval(&["--json", "-q"]));
+    let row: Value = serde_json::from_str(&run.text()).unwrap();
+    assert_eq!((&row["recordings"], &row["clones"]), (&1.into(), &2.into()));
+    // The loss is that of the trainer, which counts the end with the first codebook's twenty frames.
+    let loss = |at: usize| row["loss"][at].as_f64().unwrap();
+    let log = std::fs::read_to_string(trained().join("runs/tiny-speech/log.jsonl")).unwrap();
+    let mut rows = log
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let last = rows.rfind(|row| row["kind"] == "held-out").unwrap();
+    let both = (loss(0) * 21.0 + loss(1) * 20.0) / 41.0;
+    let trained_loss = last["loss"].as_f64().unwrap();
+    assert!((both - trained_loss).abs() < 1e-4, "{both}, not {last}");
+    assert!(row["pace"]["seconds"].as_f64().unwrap() > 0.7, "{row}");
+    let likeness = row["voices"]["to-reference"].as_f64().unwrap();
+    assert!((-1.0..=1.0).contains(&likeness), "{row}");
+    let table = good(eval(&["-q"])).text();
+    assert!(
+        table.contains("nats a code") && table.contains("of 2 clones"),
+        "{table}"
+    );
+    check_refused(&eval(&["--recogniser", "no-such-python"]), "no-such-python");
+    let all = ["eval", "--data", "absent.jsonl", "--pipeline", pipeline];
+    check_refused(&ravel(trained(), &all), "absent.jsonl");
 }
 
 #[test]

@@ -6,6 +6,7 @@
     tests/word_error.py data/speech/speech.jsonl --split held-out --wavs out # others of the same names (00000.wav, ...)
 
 By default any of the texts' words may follow any other (a grammar); `--open` uses the model's trigram language model.
+`ravel eval` runs this file for pipelines that speak.
 """
 
 import argparse
@@ -50,18 +51,25 @@ def recogniser(rows, use_lm):
     return decoder
 
 
+def listed(path, split):
+    rows = [json.loads(line) for line in path.read_text().splitlines() if line]
+    return [row for row in rows if row.get("split", "train") == split]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", type=pathlib.Path, help="JSON lines with file, text and split")
     parser.add_argument("--split", default="held-out")
     parser.add_argument("--wavs", type=pathlib.Path, help="folder with a file of the same name for every row")
+    parser.add_argument("--vocabulary", type=pathlib.Path, help="other rows, whose words make up the grammar")
     parser.add_argument("--open", action="store_true", help="the trigram language model instead of a grammar")
     parser.add_argument("--limit", type=int, help="so many rows only")
+    parser.add_argument("--json", action="store_true", help="print the counts as a JSON object")
     parser.add_argument("--show", action="store_true", help="print what was heard")
     options = parser.parse_args()
-    rows = [json.loads(line) for line in options.rows.read_text().splitlines() if line]
-    rows = [row for row in rows if row["split"] == options.split][: options.limit]
-    decoder = recogniser(rows, options.open)
+    rows = listed(options.rows, options.split)
+    decoder = recogniser(listed(options.vocabulary or options.rows, options.split), options.open)
+    rows = rows[: options.limit]
     wrong = total = 0
     for row in rows:
         folder = options.wavs or options.rows.parent
@@ -77,6 +85,9 @@ def main():
         total += len(expected)
         if options.show:
             print(f"{count:2} {' '.join(expected)} | {' '.join(heard)}", flush=True)
+    if options.json:
+        print(json.dumps({"errors": wrong, "words": total, "recordings": len(rows)}))
+        return
     print(f"{100 * wrong / total:.1f} % word errors: {wrong} of {total} words, {len(rows)} recordings")
 
 

@@ -15,7 +15,9 @@ use text_to_image::{Request, TextToImage};
 
 use crate::arguments::EvalOptions;
 use crate::failure::Failure;
-use crate::{evaluate_video, image, interrupt, pipelines, progress, text, tokenizer};
+use crate::{
+    evaluate_speech, evaluate_video, image, interrupt, pipelines, progress, text, tokenizer,
+};
 
 /// Pictures encoded at a time.
 const BATCH: usize = 32;
@@ -47,6 +49,9 @@ pub fn run(options: &EvalOptions) -> Result<(), Failure> {
     let (definition, _) = pipelines::open(&options.pipeline.pipeline)?;
     if definition.task == Task::VideoContinuation {
         return evaluate_video::run(options);
+    }
+    if definition.task == Task::TextToSpeech {
+        return evaluate_speech::run(options);
     }
     if definition.task == Task::TextGeneration {
         return text::evaluate(options);

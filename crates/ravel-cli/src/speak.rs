@@ -1,29 +1,27 @@
 //! `ravel speak`, and `ravel replay` of what it wrote.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::Read;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use ravel_decode::SamplerConfig;
-use ravel_files::WholeFile;
-use ravel_media::{MediaError, pcm16, wav_header, wav_text};
+use ravel_media::{read_wav, wav_text};
 use serde_json::json;
-use text_to_speech::{Metadata, Plan, Request, TextToSpeech};
+use text_to_speech::{Checks, Metadata, Plan, Reference, Request, TextToSpeech};
 
-use crate::arguments::{DeviceName, ReplayOptions, SpeakOptions};
+use crate::arguments::{Check, DeviceName, ReplayOptions, SpeakOptions};
 use crate::failure::Failure;
+use crate::speech_file::{COMMENT, Output, Sink};
 use crate::{interrupt, pipelines, progress};
 
-/// The `INFO` entries of a recording: how it was made, by what, and that nobody said it.
-const COMMENT: &str = "ICMT";
-const SOFTWARE: &str = "ISFT";
-const SOURCE: &str = "ISRC";
 /// Texts from files and standard input beyond this are not read.
 const MOST_BYTES: u64 = 1 << 26;
 /// Bytes of a file that are looked at for its metadata.
 const HEAD: u64 = 1 << 20;
+/// Longest recording of a voice in seconds that is taken; a few are enough.
+const LONGEST_REFERENCE: f64 = 60.0;
 
 /// Speaks.
 pub fn run(options: &SpeakOptions) -> Result<(), Failure> {
@@ -33,9 +31,11 @@ pub fn run(options: &SpeakOptions) -> Result<(), Failure> {
     let request = Request {
         text,
         voice: options.voice.clone(),
+        reference: reference(&pipeline, options)?,
         speed: options.speed.clone(),
         seed: options.seed,
         sampler: sampler(&pipeline.parts().sampler, options)?,
+        checks: checks(&options.without),
     };
     let plan = pipeline.plan(&request)?;
     let metadata = metadata(&pipeline, &request, &plan, &options.pipeline);
@@ -50,10 +50,27 @@ pub fn run(options: &SpeakOptions) -> Result<(), Failure> {
 struct Told {
     seconds: f64,
     compute_seconds: f64,
-    first_seconds: f64,
+    first_seconds: Option<f64>,
     utterances: usize,
-    draws: u64,
+    retakes: u64,
     faults: usize,
+}
+
+impl Told {
+    /// Time of computing over time of sound.
+    fn share(&self) -> f64 {
+        self.compute_seconds / self.seconds.max(1e-9)
+    }
+
+    /// How fast it went.
+    fn pace(&self) -> String {
+        format!(
+            "{:.1} s, {:.2} of real time, first sound after {:.2} s",
+            self.seconds,
+            self.share(),
+            self.first_seconds.unwrap_or(0.0)
+        )
+    }
 }
 
 /// Speaks a plan into a sink.
@@ -69,27 +86,26 @@ fn spoken(
     let mut told = Told {
         seconds: 0.0,
         compute_seconds: 0.0,
-        first_seconds: 0.0,
+        first_seconds: None,
         utterances: plan.len(),
-        draws: 0,
+        retakes: 0,
         faults: 0,
     };
     let mut failed = None;
     let whole = pipeline.run(plan, &mut |piece| {
-        let elapsed = begun.elapsed().as_secs_f64();
-        if piece.number == 0 {
-            told.first_seconds = elapsed;
-        }
+        told.compute_seconds = begun.elapsed().as_secs_f64();
+        told.first_seconds.get_or_insert(told.compute_seconds);
         told.seconds += piece.samples.len() as f64 / rate;
-        told.draws += piece.attempts;
-        told.faults += usize::from(piece.fault.is_some());
+        if let Some(end) = piece.end {
+            told.retakes += end.retakes;
+            told.faults += usize::from(end.fault.is_some());
+            bar.set_position(piece.number as u64 + 1);
+        }
         if let Err(failure) = sink.write(piece.samples) {
             failed = Some(failure);
             return ControlFlow::Break(());
         }
-        bar.set_position(piece.number as u64 + 1);
-        let share = elapsed / told.seconds.max(1e-9);
-        bar.set_message(format!("{:.1} s, {share:.2} of real time", told.seconds));
+        bar.set_message(told.pace());
         match interrupt::asked() {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
@@ -105,15 +121,14 @@ fn spoken(
 }
 
 fn report(options: &SpeakOptions, metadata: &Metadata, path: Option<&Path>, told: &Told) {
-    let share = told.compute_seconds / told.seconds.max(1e-9);
     if options.json {
         let mut row = json!(metadata);
         row["file"] = json!(path);
         row["seconds"] = json!(told.seconds);
-        row["real-time-factor"] = json!(share);
+        row["real-time-factor"] = json!(told.share());
         row["seconds-to-first-sound"] = json!(told.first_seconds);
         row["utterances"] = json!(told.utterances);
-        row["draws"] = json!(told.draws);
+        row["retakes"] = json!(told.retakes);
         row["faults"] = json!(told.faults);
         match path {
             Some(_) => progress::say(&row.to_string()),
@@ -125,11 +140,7 @@ fn report(options: &SpeakOptions, metadata: &Metadata, path: Option<&Path>, told
         return;
     }
     if let Some(path) = path {
-        progress::say(&format!(
-            "{}  {:.1} s, {share:.2} of real time",
-            path.display(),
-            told.seconds
-        ));
+        progress::say(&format!("{}  {}", path.display(), told.pace()));
     }
     if told.faults > 0 {
         progress::note(&format!(
@@ -143,8 +154,10 @@ fn metadata(pipeline: &TextToSpeech, request: &Request, plan: &Plan, name: &str)
     Metadata {
         text: request.text.clone(),
         voice: plan.voice.clone(),
+        reference: request.reference.clone(),
         speed: plan.speed.clone(),
         seed: request.seed,
+        checks: request.checks,
         pipeline: name.into(),
         hash: pipeline.parts().hash.clone(),
         sampler: request.sampler.clone(),
@@ -186,6 +199,50 @@ fn read(from: impl Read, shown: &str) -> Result<String, Failure> {
     })
 }
 
+/// The voice of a recording, if one is to be spoken with.
+fn reference(
+    pipeline: &TextToSpeech,
+    options: &SpeakOptions,
+) -> Result<Option<Reference>, Failure> {
+    let Some(path) = &options.clone else {
+        return Ok(None);
+    };
+    let shown = path.display();
+    let sound = read_wav(path)?;
+    if sound.duration_secs() > LONGEST_REFERENCE {
+        return Err(Failure::input_with(
+            format!(
+                "{shown}: {:.0} seconds long, {LONGEST_REFERENCE} at most are taken",
+                sound.duration_secs()
+            ),
+            "cut it to a few seconds, and --clone-text to what is said in them",
+        ));
+    }
+    let sound = sound.with_channels(1).resampled(pipeline.sample_rate_hz());
+    let words = options.clone_text.as_deref();
+    let found = pipeline.reference(&sound.channels[0], words);
+    let found = found.map_err(|error| match error {
+        text_to_speech::Error::Reference(reason) if words.is_none() => Failure::input_with(
+            format!("{shown}: {reason}"),
+            "--clone-text \"WORDS\" says what is said in the recording",
+        ),
+        text_to_speech::Error::Reference(reason) => Failure::input(format!("{shown}: {reason}")),
+        error => error.into(),
+    })?;
+    Ok(Some(found))
+}
+
+/// What is looked after, with those left out that were named.
+pub fn checks(without: &[Check]) -> Checks {
+    let with = |check| !without.contains(&check);
+    Checks {
+        end: with(Check::End),
+        shortest: with(Check::Shortest),
+        longest: with(Check::Longest),
+        loops: with(Check::Loops),
+    }
+}
+
 /// The pipeline's settings with those that were given.
 fn sampler(own: &SamplerConfig, given: &SpeakOptions) -> Result<SamplerConfig, Failure> {
     let config = SamplerConfig {
@@ -198,173 +255,9 @@ fn sampler(own: &SamplerConfig, given: &SpeakOptions) -> Result<SamplerConfig, F
     Ok(config)
 }
 
-fn open(name: &str, device: DeviceName) -> Result<TextToSpeech, Failure> {
+/// A pipeline that speaks.
+pub fn open(name: &str, device: DeviceName) -> Result<TextToSpeech, Failure> {
     Ok(TextToSpeech::new(pipelines::speech(name, device)?))
-}
-
-/// Where the sound goes, decided before anything is computed.
-enum Output {
-    File(PathBuf),
-    Standard,
-}
-
-impl Output {
-    fn plan(options: &SpeakOptions, text: &str) -> Result<Self, Failure> {
-        let path = match options.output.as_deref() {
-            Some(path) if path == Path::new("-") => return Ok(Self::Standard),
-            Some(path) => path.to_path_buf(),
-            None => PathBuf::from(named(text)),
-        };
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        let other = [
-            "flac", "mp3", "ogg", "opus", "m4a", "aac", "aif", "aiff", "raw",
-        ];
-        if let Some(found) = extension.map(str::to_ascii_lowercase)
-            && other.contains(&found.as_str())
-        {
-            return Err(Failure::input_with(
-                format!("{}: sound is written as WAV", path.display()),
-                "name a file that ends in .wav",
-            ));
-        }
-        if !options.force && path.exists() {
-            return Err(MediaError::Exists { path }.into());
-        }
-        Ok(Self::File(path))
-    }
-
-    fn open(
-        self,
-        pipeline: &TextToSpeech,
-        metadata: &Metadata,
-        force: bool,
-        stream: bool,
-    ) -> Result<Sink, Failure> {
-        let said = json!(metadata).to_string();
-        let mut sink = Sink {
-            rate: pipeline.sample_rate_hz(),
-            text: vec![
-                (COMMENT, said),
-                (
-                    SOFTWARE,
-                    concat!("ravel ", env!("CARGO_PKG_VERSION")).to_string(),
-                ),
-                (SOURCE, "generated".to_string()),
-            ],
-            written: 0,
-            place: match self {
-                Self::Standard if stream => Place::Stream,
-                Self::Standard => Place::Memory(Vec::new()),
-                Self::File(path) => Place::File(
-                    WholeFile::create(&path, force).map_err(|error| at(&path, &error))?,
-                    path,
-                ),
-            },
-        };
-        sink.begin()?;
-        Ok(sink)
-    }
-}
-
-fn at(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::input(format!("{}: {error}", path.display()))
-}
-
-/// The first words of the text as a file name.
-fn named(text: &str) -> String {
-    let plain: String = text
-        .chars()
-        .map(|letter| match letter.is_alphanumeric() {
-            true => letter.to_ascii_lowercase(),
-            false => ' ',
-        })
-        .collect();
-    let words: Vec<&str> = plain.split_whitespace().take(6).collect();
-    let name: String = words.join("-").chars().take(60).collect();
-    match name.is_empty() {
-        true => "speech.wav".into(),
-        false => format!("{name}.wav"),
-    }
-}
-
-/// A WAV file that grows.
-struct Sink {
-    rate: u32,
-    text: Vec<(&'static str, String)>,
-    /// Bytes of sound so far.
-    written: usize,
-    place: Place,
-}
-
-enum Place {
-    /// Takes its place when it is whole.
-    File(WholeFile, PathBuf),
-    /// Standard output as the sound is made; the header cannot know how long it will be.
-    Stream,
-    /// Standard output at the end.
-    Memory(Vec<u8>),
-}
-
-impl Sink {
-    fn header(&self, len: Option<usize>) -> Vec<u8> {
-        let text: Vec<(&str, &str)> = self
-            .text
-            .iter()
-            .map(|(name, value)| (*name, value.as_str()))
-            .collect();
-        wav_header(self.rate, len, &text)
-    }
-
-    fn begin(&mut self) -> Result<(), Failure> {
-        let header = self.header(None);
-        match &mut self.place {
-            Place::File(file, path) => file
-                .file()
-                .write_all(&header)
-                .map_err(|error| at(path, &error)),
-            Place::Stream => {
-                progress::write(&header);
-                Ok(())
-            }
-            Place::Memory(_) => Ok(()),
-        }
-    }
-
-    fn write(&mut self, samples: &[f32]) -> Result<(), Failure> {
-        let bytes = pcm16(samples);
-        self.written += bytes.len();
-        match &mut self.place {
-            Place::File(file, path) => file
-                .file()
-                .write_all(&bytes)
-                .map_err(|error| at(path, &error))?,
-            Place::Stream => progress::write(&bytes),
-            Place::Memory(all) => all.extend(bytes),
-        }
-        Ok(())
-    }
-
-    /// Puts the file in its place; nothing is left of one that is not finished.
-    fn finish(self) -> Result<Option<PathBuf>, Failure> {
-        let header = self.header(Some(self.written));
-        match self.place {
-            Place::File(mut file, path) => {
-                let out = file.file();
-                let done = out
-                    .seek(SeekFrom::Start(0))
-                    .and_then(|_| out.write_all(&header));
-                done.and_then(|()| file.commit())
-                    .map_err(|error| at(&path, &error))?;
-                Ok(Some(path))
-            }
-            Place::Stream => Ok(None),
-            Place::Memory(all) => {
-                progress::write(&header);
-                progress::write(&all);
-                Ok(None)
-            }
-        }
-    }
 }
 
 /// What a WAV file says about how it was made; nothing of another kind of file.
@@ -410,9 +303,11 @@ pub fn replay(options: &ReplayOptions, said: &str) -> Result<(), Failure> {
     let plan = pipeline.plan(&Request {
         text: metadata.text.clone(),
         voice: Some(metadata.voice.clone()),
+        reference: metadata.reference.clone(),
         speed: Some(metadata.speed.clone()).filter(|speed| !speed.is_empty()),
         seed: metadata.seed,
         sampler: metadata.sampler.clone(),
+        checks: metadata.checks,
     })?;
     let output = match options.output.as_deref() {
         Some(path) if path == Path::new("-") => Some(Output::Standard),
@@ -438,13 +333,10 @@ fn compared(
     let shown = options.file.display();
     let mut sink = Output::Standard.open(pipeline, metadata, false, false)?;
     spoken(pipeline, plan, &mut sink, true)?;
-    let header = sink.header(Some(sink.written));
-    let Place::Memory(sound) = sink.place else {
-        unreachable!("standard output that is no stream is kept in memory");
-    };
+    let made = sink.into_bytes();
     let before = std::fs::read(&options.file)
         .map_err(|error| Failure::input(format!("{shown}: {error}")))?;
-    if before != [header, sound].concat() {
+    if made != Some(before) {
         return Err(Failure::runtime(format!("{shown}: the bytes differ")));
     }
     progress::say(&format!("{shown}: the same bytes again"));

@@ -7,12 +7,14 @@ mod similarity;
 mod sound;
 mod tokenizer;
 pub mod video;
+mod voice;
 
 pub use generator::loss_per_token;
 pub use retrieval::{Gallery, RetrievalReport, features};
 pub use similarity::{psnr, ssim};
 pub use sound::{SoundDistance, si_sdr, sound_distance};
 pub use tokenizer::{TokenizerReport, tokenizer_report};
+pub use voice::{Voices, voice_print};
 
 /// The tensor's numbers on the host. Waits for the device.
 pub(crate) fn host<const D: usize>(tensor: burn::tensor::Tensor<D>) -> Vec<f32> {

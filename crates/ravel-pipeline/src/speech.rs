@@ -5,7 +5,7 @@ use ravel_backbone::Transformer;
 use ravel_core::{Layout, SoundTokenizer};
 use ravel_decode::SamplerConfig;
 use ravel_heads::{HeadConfig, NextTokens, NextTokensConfig, PrefixConfig, PrefixEmbedding};
-use ravel_pronounce::{PronounceError, Pronouncer, SYMBOLS, Symbol};
+use ravel_pronounce::{MARKS, PronounceError, Pronouncer, SYMBOLS, Symbol};
 use ravel_weights::{check_parts, load};
 
 use crate::build::{Faults, fingerprint};
@@ -16,6 +16,8 @@ use crate::{BackbonePart, Definition, PipelineError, Source, TextPart};
 const SPARE_FRAMES: usize = 25;
 /// Frames of a symbol at most.
 const FRAMES_PER_SYMBOL: usize = 4;
+/// Frames that a symbol takes at least, on average.
+const LEAST_PER_SYMBOL: f64 = 0.9;
 
 /// Text as the ids in front of the codes: a voice, a speed, then symbols.
 ///
@@ -72,6 +74,25 @@ impl SpeechText {
     /// Frames that so many symbols may take: more is a loop.
     pub fn most_frames(&self, symbols: usize) -> usize {
         SPARE_FRAMES + FRAMES_PER_SYMBOL * symbols
+    }
+
+    /// Frames that so many symbols take at least: fewer leave words out.
+    pub fn least_frames(&self, symbols: usize) -> usize {
+        (LEAST_PER_SYMBOL * symbols as f64) as usize
+    }
+
+    /// Symbols that are said one after the other: a period stands between them where the first ones end without a mark.
+    pub fn joined(&self, first: &[u32], then: &[u32]) -> Vec<u32> {
+        let [low, period] = [' ', '.'].map(|mark| self.numbers(&[Symbol::Mark(mark)])[0]);
+        let marks = low..low + MARKS as u32;
+        let marked = first.last().is_none_or(|last| marks.contains(last));
+        let between = (!marked).then_some(period);
+        first
+            .iter()
+            .copied()
+            .chain(between)
+            .chain(then.iter().copied())
+            .collect()
     }
 
     /// The ids of a voice (none: it is not told), a speed and symbols; unknown names count as not told and as the first speed.

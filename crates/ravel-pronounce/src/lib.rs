@@ -18,7 +18,7 @@ pub use letters::LetterRules;
 pub use lexicon::Lexicon;
 pub use normalise::normalise;
 pub use phone::{PHONES, Phone};
-pub use utterance::{Pronouncer, SYMBOLS, Symbol, pieces};
+pub use utterance::{MARKS, Pronouncer, SYMBOLS, Symbol, pieces};
 
 /// Longest text in bytes that is taken at once.
 pub const MAX_TEXT_BYTES: usize = 100_000;

@@ -7,7 +7,9 @@ const LEXICON: &[u8] = include_bytes!("../data/english.lexicon");
 const RULES: &[u8] = include_bytes!("../data/english.letters");
 
 /// Marks between and behind words, in the order of their numbers.
-const MARKS: [char; 5] = [' ', ',', '.', '?', '!'];
+const MARK_LETTERS: [char; 5] = [' ', ',', '.', '?', '!'];
+/// How many marks there are.
+pub const MARKS: usize = MARK_LETTERS.len();
 
 /// Longest words are cut: no word of this length is one.
 const LONGEST_WORD: usize = 48;
@@ -22,14 +24,17 @@ pub enum Symbol {
 }
 
 /// How many symbols there are.
-pub const SYMBOLS: usize = MARKS.len() + PHONES;
+pub const SYMBOLS: usize = MARKS + PHONES;
 
 impl Symbol {
     /// A number in `0..SYMBOLS`: marks, then phonemes.
     pub fn number(self) -> usize {
         match self {
-            Self::Phone(phone) => MARKS.len() + usize::from(phone.number()),
-            Self::Mark(mark) => MARKS.iter().position(|known| *known == mark).unwrap_or(0),
+            Self::Phone(phone) => MARKS + usize::from(phone.number()),
+            Self::Mark(mark) => MARK_LETTERS
+                .iter()
+                .position(|known| *known == mark)
+                .unwrap_or(0),
         }
     }
 

@@ -22,6 +22,7 @@ mod sound_loss;
 mod sound_tokenizer;
 mod sounds;
 mod speech;
+mod speech_loss;
 mod tokenizer;
 mod video_generator;
 mod video_tokenizer;
@@ -46,8 +47,9 @@ pub use recipe::{
 pub use run::{Event, Outcome, Sample, Task, Watch, train};
 pub use sound_loss::{MelDistance, SoundLoss, SoundLossConfig};
 pub use sound_tokenizer::SoundTokenizerTask;
-pub use sounds::{Recording, Sounds};
+pub use sounds::{Recording, Sounds, Split};
 pub use speech::{SpeechModel, SpeechTask};
+pub use speech_loss::speech_loss;
 pub use tokenizer::TokenizerTask;
 pub use video_generator::{VideoGeneratorTask, VideoModel};
 pub use video_tokenizer::VideoTokenizerTask;

@@ -46,12 +46,16 @@ struct Row {
     split: Split,
 }
 
-#[derive(Debug, Default, Clone, Copy, PartialEq, Deserialize)]
+/// What a recording is for.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Split {
+pub enum Split {
+    /// To be learned.
     #[default]
     Train,
+    /// To measure with: known voices, other sentences.
     HeldOut,
+    /// To measure with: a voice of which nothing is learned.
     HeldOutVoice,
 }
 
@@ -66,23 +70,13 @@ impl Sounds {
             path: path.into(),
             reason,
         };
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            wrong(format!(
-                "{error} (`make data-speech` builds the default data)"
-            ))
-        })?;
         let folder = path.parent().unwrap_or(Path::new("."));
         let mut sounds = Self {
             sample_rate_hz,
             train: Vec::new(),
             held_out: Vec::new(),
         };
-        for (at, line) in text.lines().enumerate() {
-            if line.trim().is_empty() {
-                continue;
-            }
-            let row: Row = serde_json::from_str(line)
-                .map_err(|error| wrong(format!("line {}: {error}", at + 1)))?;
+        for row in rows(path)? {
             let list = match row.split {
                 Split::Train => &mut sounds.train,
                 Split::HeldOut => &mut sounds.held_out,
@@ -112,7 +106,55 @@ impl Sounds {
     }
 }
 
+/// The rows of a file.
+fn rows(path: &Path) -> Result<Vec<Row>, TrainError> {
+    let wrong = |reason: String| TrainError::Data {
+        path: path.into(),
+        reason,
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        wrong(format!(
+            "{error} (`make data-speech` builds the default data)"
+        ))
+    })?;
+    let lines = text.lines().enumerate();
+    let filled = lines.filter(|(_, line)| !line.trim().is_empty());
+    filled
+        .map(|(at, line)| {
+            serde_json::from_str(line).map_err(|error| wrong(format!("line {}: {error}", at + 1)))
+        })
+        .collect()
+}
+
 impl Recording {
+    /// `count` recordings of a split at equal distances, all of them for zero; rows as [`Sounds::read`] has them.
+    ///
+    /// # Errors
+    /// As [`Sounds::read`], except that a split may be empty.
+    pub fn spread(
+        path: &Path,
+        split: Split,
+        count: usize,
+        sample_rate_hz: u32,
+    ) -> Result<Vec<Self>, TrainError> {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let all: Vec<Row> = rows(path)?
+            .into_iter()
+            .filter(|row| row.split == split)
+            .collect();
+        let (len, kept) = (all.len(), if count == 0 { usize::MAX } else { count });
+        let chosen = |at: usize| kept >= len || (at * kept) / len != ((at + 1) * kept) / len;
+        let rows = all.into_iter().enumerate().filter(|(at, _)| chosen(*at));
+        rows.map(|(_, row)| Self::read(folder, row, sample_rate_hz))
+            .collect()
+    }
+
+    /// Its samples in `-1..=1`.
+    pub fn samples(&self) -> Vec<f32> {
+        let scaled = |sample: &i16| f32::from(*sample) / f32::from(i16::MAX);
+        self.samples.iter().map(scaled).collect()
+    }
+
     fn read(folder: &Path, row: Row, sample_rate_hz: u32) -> Result<Self, TrainError> {
         let sound = ravel_media::read_wav(&folder.join(&row.file))?;
         let sound = sound.with_channels(1).resampled(sample_rate_hz);

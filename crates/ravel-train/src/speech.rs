@@ -12,7 +12,7 @@ use ravel_backbone::Transformer;
 use ravel_core::{Codes, Condition, Decoding, Generator, Layout, Seed, SoundTokenizer, Start};
 use ravel_decode::OneByOne;
 use ravel_decode::sampler::all_ended;
-use ravel_heads::{HeadConfig, NextTokens, PrefixConfig, PrefixEmbedding};
+use ravel_heads::{HeadConfig, NextTokens, NextTokensConfig, PrefixConfig, PrefixEmbedding};
 use ravel_pipeline::{BackbonePart, Definition, Source, SpeechText, TextPart};
 use ravel_weights::Checkpoint;
 
@@ -42,13 +42,13 @@ pub struct SpeechModel {
 impl Learned for SpeechModel {}
 
 /// What is learned from one recording.
-struct Utterance {
-    voice: String,
-    speed: String,
-    symbols: Vec<u32>,
+pub(crate) struct Utterance {
+    pub voice: String,
+    pub speed: String,
+    pub symbols: Vec<u32>,
     /// Row by row, `depth * frames`.
     codes: Vec<u32>,
-    frames: usize,
+    pub frames: usize,
 }
 
 /// A generator in training.
@@ -150,7 +150,7 @@ impl SpeechTask {
             })
             .collect();
         let condition = condition(&model.prefix, &prompts, device);
-        let lesson = Lesson::new(rows, &self.config, device);
+        let lesson = Lesson::new(rows, &self.config.head, device);
         let layout = Layout::Sequence {
             len: lesson.codes.dims()[2],
         };
@@ -239,9 +239,9 @@ impl SpeechTask {
 }
 
 /// Positions of a batch, and which of them are to be learned.
-struct Lesson {
+pub(crate) struct Lesson {
     /// `[batch, depth, positions]`.
-    codes: Tensor<3, Int>,
+    pub codes: Tensor<3, Int>,
     /// The same with ids that have no score replaced, `[batch, depth, positions, 1]`.
     targets: Tensor<4, Int>,
     /// One where a code is learned, `[batch, depth, positions]`.
@@ -250,8 +250,7 @@ struct Lesson {
 
 impl Lesson {
     /// Each codebook of each row begins as late as its delay; the first one ends with the end.
-    fn new(rows: &[&Utterance], config: &SpeechConfig, device: &Device) -> Self {
-        let head = &config.head;
+    pub fn new(rows: &[&Utterance], head: &NextTokensConfig, device: &Device) -> Self {
         let end = head.end.unwrap_or(0) as i32;
         let (steps, before) = match &head.arrangement {
             ravel_heads::Arrangement::Delayed { steps, before, .. } => (steps.clone(), *before),
@@ -290,6 +289,17 @@ impl Lesson {
             ),
             weights: Tensor::from_data(TensorData::new::<f32, _>(weights, shape), device),
         }
+    }
+
+    /// Summed nats of each codebook's learned codes, and how many these are; `logits` as in [`Lesson::loss`].
+    pub fn by_codebook(self, logits: Tensor<4>) -> Vec<(f64, f64)> {
+        let [batch, depth, n, _] = logits.dims();
+        let picked = log_softmax(logits, 3).gather(3, self.targets);
+        let nats = picked.reshape([batch, depth, n]) * self.weights.clone();
+        let sums = |all: Tensor<3>| host(all.sum_dim(2).sum_dim(0));
+        let both = sums(nats).into_iter().zip(sums(self.weights));
+        both.map(|(nats, count)| (-f64::from(nats), f64::from(count)))
+            .collect()
     }
 
     /// Mean nats of a learned code; `logits`: `[batch, depth, positions, ids]`.
@@ -383,7 +393,7 @@ fn voices_of(recordings: &[Recording]) -> Vec<String> {
 
 /// Codes of recordings with what is said in them. Recordings are encoded together with others of like length: to a
 /// causal tokenizer the silence behind the shorter ones changes nothing before it.
-fn utterances(
+pub(crate) fn utterances(
     recordings: &[Recording],
     symbols: Vec<Vec<u32>>,
     tokenizer: &dyn SoundTokenizer,
@@ -402,7 +412,10 @@ fn utterances(
         let len = found.filled();
         for (&at, row) in chunk.iter().zip(found.to_host()) {
             let frames = recordings[at].samples.len().div_ceil(spec.hop);
-            codes[at] = row.chunks(len).map(|book| book[..frames].to_vec()).collect();
+            codes[at] = row
+                .chunks(len)
+                .map(|book| book[..frames].to_vec())
+                .collect();
         }
     }
     let all = recordings.iter().zip(symbols).zip(codes);
@@ -418,7 +431,7 @@ fn utterances(
 }
 
 /// What stands in front of some rows, shorter ones filled up on the left with positions that nothing sees.
-fn condition(prefix: &PrefixEmbedding, rows: &[Vec<u32>], device: &Device) -> Condition {
+pub(crate) fn condition(prefix: &PrefixEmbedding, rows: &[Vec<u32>], device: &Device) -> Condition {
     let len = rows.iter().map(Vec::len).max().unwrap_or(0);
     let mut ids = Vec::with_capacity(rows.len() * len);
     let mut hidden = Vec::with_capacity(rows.len() * len);

@@ -1,41 +1,51 @@
-//! Text to speech: a text is cut into utterances, each becomes codes and then sound, handed on while the next one is made.
+//! Text to speech: a text is cut into utterances, each becomes codes and then sound, handed on as it is made.
 //!
-//! An utterance is chosen code by code until the model ends it. One that does not end, repeats itself or is too short for its
-//! phonemes is drawn again, a few times; then the best of them is taken. What is handed on depends on the request alone, not on who
-//! listens when.
+//! An utterance is chosen code by code until the model ends it. It may not end before its symbols can have been said, nor go on much
+//! longer; a loop is taken back to where it begins and chosen anew ([`Checks`]). Frames are handed on as soon as no loop can begin
+//! in front of them. What is handed on depends on the request alone, not on who listens when.
 
-mod attempt;
+mod checks;
 mod join;
+mod loops;
+mod reference;
+mod speaking;
 
 use std::ops::ControlFlow;
 
 use burn::tensor::{Int, Tensor};
-use ravel_core::{Codes, Decoding, Generator, Layout, Seed, Start};
-use ravel_decode::sampler::all_ended;
-use ravel_decode::{OneByOne, SamplerConfig};
+use ravel_core::{Codes, Condition, Generator, Sampler, Seed, Start, Unit};
+use ravel_decode::SamplerConfig;
+use ravel_decode::method::{Next, in_takes};
 use ravel_pipeline::SpeechParts;
 use ravel_pronounce::PronounceError;
 use serde::{Deserialize, Serialize};
 
-pub use attempt::{Fault, fault};
-pub use join::{faded, pause};
+use checks::LateEnd;
+use reference::Given;
+use speaking::{Frames, Speaking};
 
-/// Times that an utterance is drawn at most.
-const ATTEMPTS: u64 = 4;
+pub use checks::{Checks, Fault};
+pub use join::{Fader, pause};
+pub use loops::LoopWatch;
+pub use reference::Reference;
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     /// What is said.
     pub text: String,
-    /// Who says it; the first voice if unset.
+    /// Who says it; the first voice if unset. A reference comes before it.
     pub voice: Option<String>,
+    /// The voice to say it in.
+    pub reference: Option<Reference>,
     /// How fast, by name; the first speed if unset.
     pub speed: Option<String>,
     /// The source of all randomness.
     pub seed: u64,
     /// How codes are chosen.
     pub sampler: SamplerConfig,
+    /// What is looked after meanwhile.
+    pub checks: Checks,
 }
 
 /// What a recording says about itself: all that is needed to make it again.
@@ -44,8 +54,11 @@ pub struct Request {
 pub struct Metadata {
     /// What is said.
     pub text: String,
-    /// Who says it.
+    /// Who says it; nobody of the model's with a reference.
     pub voice: String,
+    /// The voice that it is said in: all that is needed of it, not its recording.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Reference>,
     /// How fast.
     pub speed: String,
     /// The request's seed.
@@ -56,6 +69,9 @@ pub struct Metadata {
     pub hash: String,
     /// Sampling settings.
     pub sampler: SamplerConfig,
+    /// What was looked after.
+    #[serde(default, skip_serializing_if = "Checks::are_all")]
+    pub checks: Checks,
     /// The program's version.
     pub version: String,
 }
@@ -82,6 +98,12 @@ pub enum Error {
         /// What there is.
         known: String,
     },
+    /// A recording that tells no voice, without the name of its file.
+    #[error("{0}")]
+    Reference(String),
+    /// The words of a reference.
+    #[error("the reference's words: {0}")]
+    ReferenceText(PronounceError),
     /// A part that fails.
     #[error(transparent)]
     Part(#[from] ravel_core::Error),
@@ -98,8 +120,15 @@ pub struct Piece<'a> {
     pub number: usize,
     /// How many there are.
     pub of: usize,
-    /// Draws that it took.
-    pub attempts: u64,
+    /// How the utterance went, with its last piece.
+    pub end: Option<End>,
+}
+
+/// How an utterance went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    /// Loops that were taken back.
+    pub retakes: u64,
     /// What is still wrong with it, if anything is.
     pub fault: Option<Fault>,
 }
@@ -107,12 +136,14 @@ pub struct Piece<'a> {
 /// A request that can be spoken.
 pub struct Plan {
     utterances: Vec<(String, Vec<u32>)>,
-    /// Who says it.
+    /// Who says it; empty with a reference.
     pub voice: String,
     /// How fast.
     pub speed: String,
+    reference: Option<Given>,
     seed: u64,
     sampler: SamplerConfig,
+    checks: Checks,
 }
 
 impl Plan {
@@ -148,14 +179,26 @@ impl TextToSpeech {
         self.parts.codec.sound_spec().sample_rate_hz
     }
 
+    /// A voice to speak with, from a recording of one channel at the pipeline's rate and its words.
+    ///
+    /// # Errors
+    /// As [`Reference::new`].
+    pub fn reference(&self, samples: &[f32], text: Option<&str>) -> Result<Reference, Error> {
+        Reference::new(samples, text, &self.parts)
+    }
+
     /// Checks a request before anything is computed.
     ///
     /// # Errors
-    /// [`Error`] if the text cannot be said, or there is no such voice or speed.
+    /// [`Error`] if the text cannot be said, there is no such voice or speed, or a reference is not this model's.
     pub fn plan(&self, request: &Request) -> Result<Plan, Error> {
         let text = &self.parts.text;
-        let voice = known(text.voices(), request.voice.as_deref())
-            .map_err(|(found, known)| Error::Voice { found, known })?;
+        let reference = request.reference.as_ref();
+        let voice = match reference {
+            Some(_) => String::new(),
+            None => known(text.voices(), request.voice.as_deref())
+                .map_err(|(found, known)| Error::Voice { found, known })?,
+        };
         let speed = known(text.speeds(), request.speed.as_deref())
             .map_err(|(found, known)| Error::Speed { found, known })?;
         request.sampler.validate()?;
@@ -163,12 +206,14 @@ impl TextToSpeech {
             utterances: text.utterances(&request.text)?,
             voice,
             speed,
+            reference: reference.map(|own| own.given(&self.parts)).transpose()?,
             seed: request.seed,
             sampler: request.sampler.clone(),
+            checks: request.checks,
         })
     }
 
-    /// Speaks a plan, utterance after utterance; `false` if `hear` broke it off.
+    /// Speaks a plan, piece by piece; `false` if `hear` broke it off.
     ///
     /// # Errors
     /// [`Error::Part`] if a part fails.
@@ -177,125 +222,130 @@ impl TextToSpeech {
         plan: &Plan,
         hear: &mut dyn FnMut(Piece<'_>) -> ControlFlow<()>,
     ) -> Result<bool, Error> {
-        let of = plan.len();
         for (number, (words, symbols)) in plan.utterances.iter().enumerate() {
-            let drawn = self.drawn(plan, number, symbols)?;
-            let mut samples = self.sound(drawn.codes)?;
-            faded(&mut samples, self.sample_rate_hz());
-            samples.extend(pause(words, self.sample_rate_hz()));
-            let piece = Piece {
-                words,
-                samples: &samples,
-                number,
-                of,
-                attempts: drawn.attempts,
-                fault: drawn.fault,
+            let mut hear = |samples: &[f32], end: Option<End>| {
+                hear(Piece {
+                    words,
+                    samples,
+                    number,
+                    of: plan.len(),
+                    end,
+                })
             };
-            if hear(piece).is_break() {
+            let Some((mut samples, end)) = self.utterance(plan, number, symbols, &mut hear)? else {
+                return Ok(false);
+            };
+            samples.extend(pause(words, self.sample_rate_hz()));
+            if hear(&samples, Some(end)).is_break() {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    /// An utterance's codes: the first draw without a fault, or the one whose fault is the least.
-    fn drawn(&self, plan: &Plan, number: usize, symbols: &[u32]) -> Result<Drawn, Error> {
-        let seed = Seed::new(plan.seed).named("speech").indexed(number as u64);
-        let mut best: Option<Drawn> = None;
-        for attempt in 0..ATTEMPTS {
-            let (codes, ended) = self.attempt(plan, symbols, seed.indexed(attempt))?;
-            let found = fault(&first_codes(&codes), ended, symbols.len());
-            let drawn = Drawn {
-                codes,
-                attempts: attempt + 1,
-                fault: found,
-            };
-            let better = best.as_ref().is_none_or(|best| drawn.fault < best.fault);
-            if better {
-                best = Some(drawn);
-            }
-            // Without chance every draw is the same.
-            if found.is_none() || plan.sampler.temperature == 0.0 {
-                break;
-            }
-        }
-        Ok(best.expect("there is one attempt at least"))
-    }
-
-    /// One draw: frames of codes, `[1, depth, frames]`, and whether the model ended them.
-    fn attempt(
+    /// Speaks one utterance but for its last piece, which it gives back; nothing if `hear` broke it off.
+    fn utterance(
         &self,
         plan: &Plan,
+        number: usize,
         symbols: &[u32],
-        seed: Seed,
-    ) -> Result<(Tensor<3, Int>, bool), Error> {
+        hear: &mut Hear<'_>,
+    ) -> Result<Option<(Vec<f32>, End)>, Error> {
         let parts = &self.parts;
-        let ids = parts.text.ids(Some(&plan.voice), &plan.speed, symbols);
-        let ids: Vec<i32> = ids.into_iter().map(|id| id as i32).collect();
-        let ids = Tensor::<1, Int>::from_ints(&ids[..], &parts.device).unsqueeze();
-        let condition = parts.prefix.condition(ids);
-        let config = parts.head.config().clone();
-        let frames = parts.text.most_frames(symbols.len());
-        let layout = config.arrangement.layout(frames, config.depth);
+        let config = parts.head.config();
+        let (shape, depth) = (&config.arrangement, config.depth);
+        let frames = self.frames(plan, symbols.len());
+        let layout = shape.layout(frames.most, depth);
         let head = parts.head.clone().with_layout(&layout);
         let generator = Generator {
             backbone: &parts.backbone,
             head: &head,
             pyramid: None,
         };
-        let prompt = Codes {
-            ids: Tensor::zeros([1, config.depth, 0], &parts.device),
-            layout: layout.clone(),
+        let given = plan.reference.as_ref().map(|reference| &reference.ids);
+        let begun = shape.beginning(frames.given, depth);
+        let prompt = match given {
+            Some(ids) => shape.arrange(ids.clone()).narrow(2, 0, begun),
+            None => Tensor::zeros([1, config.rows(), 0], &parts.device),
         };
-        let mut sampler = plan.sampler.build(seed, &[0], layout.len());
-        let ending = plan.sampler.ending.as_ref();
-        let codes = OneByOne.decode(
-            &generator,
-            Start { condition, prompt },
-            &layout,
-            &mut *sampler,
-            &mut |_, codes| match ending {
-                Some(ending) if all_ended(codes, ending) => ControlFlow::Break(()),
-                _ => ControlFlow::Continue(()),
+        let start = Start {
+            condition: self.condition(plan, symbols),
+            prompt: Codes {
+                ids: prompt,
+                layout: layout.clone(),
             },
-        )?;
-        let whole = config.arrangement.undo(codes.ids, config.depth);
-        Ok(until_end(whole, config.end))
-    }
-
-    /// The sound of an utterance's codes.
-    fn sound(&self, ids: Tensor<3, Int>) -> Result<Vec<f32>, Error> {
-        let [_, _, len] = ids.dims();
-        if len == 0 {
-            return Ok(Vec::new());
+        };
+        let seed = Seed::new(plan.seed).named("speech").indexed(number as u64);
+        let earliest = match (plan.checks.end, plan.checks.shortest) {
+            (false, _) => usize::MAX,
+            (true, true) => shape.beginning(frames.least, depth),
+            (true, false) => 0,
+        };
+        let mut samplers = |take: u64| -> Box<dyn Sampler> {
+            let inner = plan.sampler.build(seed.indexed(take), &[0], layout.len());
+            match config.end {
+                Some(end) => Box::new(LateEnd {
+                    inner,
+                    end,
+                    from: earliest,
+                }),
+                None => inner,
+            }
+        };
+        let chance = plan.sampler.temperature > 0.0;
+        let mut speaking = Speaking::new(parts, plan.checks, chance, frames, given)?;
+        let mut stopped = None;
+        let mut watch = |unit: &Unit, codes: &Codes| match speaking.next(unit, codes) {
+            Ok((next, sound)) => {
+                if !sound.is_empty() && hear(&sound, None).is_break() {
+                    stopped = Some(Ok(None));
+                    return Next::Stop;
+                }
+                next
+            }
+            Err(error) => {
+                stopped = Some(Err(error));
+                Next::Stop
+            }
+        };
+        let codes = in_takes(&generator, start, &layout, &mut samplers, &mut watch)?;
+        match stopped {
+            Some(stopped) => stopped,
+            None => speaking.finish(&codes).map(Some),
         }
-        let layout = Layout::Sequence { len };
-        let sound = self.parts.codec.decode(&Codes { ids, layout })?;
-        Ok(sound.samples.into_data().iter::<f32>().collect())
+    }
+
+    /// What stands in front of an utterance: a voice that is told, or one that is shown together with its words; a speed; symbols.
+    fn condition(&self, plan: &Plan, symbols: &[u32]) -> Condition {
+        let text = &self.parts.text;
+        let ids = match &plan.reference {
+            Some(given) => text.ids(None, &plan.speed, &text.joined(&given.symbols, symbols)),
+            None => text.ids(Some(&plan.voice), &plan.speed, symbols),
+        };
+        let ids: Vec<i32> = ids.into_iter().map(|id| id as i32).collect();
+        let ids = Tensor::<1, Int>::from_ints(&ids[..], &self.parts.device);
+        self.parts.prefix.condition(ids.unsqueeze())
+    }
+
+    /// How long an utterance of so many symbols may be.
+    fn frames(&self, plan: &Plan, symbols: usize) -> Frames {
+        let (text, checks) = (&self.parts.text, &plan.checks);
+        let reference = plan.reference.as_ref();
+        let given = reference.map_or(0, |reference| reference.ids.dims()[2]);
+        let most = match checks.longest {
+            true => text.most_frames(symbols),
+            false => text.most_frames(text.length()),
+        };
+        Frames {
+            given,
+            least: given + text.least_frames(symbols),
+            most: given + most,
+        }
     }
 }
 
-/// One draw of an utterance.
-struct Drawn {
-    codes: Tensor<3, Int>,
-    attempts: u64,
-    fault: Option<Fault>,
-}
-
-/// Frames before the first that holds the end id, and whether there is one.
-fn until_end(ids: Tensor<3, Int>, end: Option<usize>) -> (Tensor<3, Int>, bool) {
-    let [batch, depth, frames] = ids.dims();
-    let end = end.unwrap_or(usize::MAX) as i64;
-    let flat: Vec<i64> = ids.to_data().iter::<i64>().collect();
-    let at = (0..frames).find(|at| (0..depth).any(|row| flat[row * frames + at] >= end));
-    let kept = ids.slice([0..batch, 0..depth, 0..at.unwrap_or(frames)]);
-    (kept, at.is_some())
-}
-
-fn first_codes(ids: &Tensor<3, Int>) -> Vec<u32> {
-    let first = ids.clone().narrow(1, 0, 1);
-    first.into_data().iter::<u32>().collect()
-}
+/// Hears samples of an utterance.
+type Hear<'a> = dyn FnMut(&[f32], Option<End>) -> ControlFlow<()> + 'a;
 
 /// The name that was asked for, or the first one.
 fn known(names: &[String], asked: Option<&str>) -> Result<String, (String, String)> {

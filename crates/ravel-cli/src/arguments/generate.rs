@@ -225,6 +225,12 @@ pub struct SpeakOptions {
     /// Who speaks, by name; the model's first voice without it.
     #[arg(long, value_name = "NAME")]
     pub voice: Option<String>,
+    /// Speak in the voice of this recording (WAV): a few seconds of a person who agreed to it.
+    #[arg(long, value_name = "WAV", conflicts_with = "voice")]
+    pub clone: Option<PathBuf>,
+    /// The words that are said in it.
+    #[arg(long, value_name = "TEXT", requires = "clone")]
+    pub clone_text: Option<String>,
     /// How fast, by name: `slow`, `normal` or `fast` with the built-in model.
     #[arg(long, value_name = "NAME")]
     pub speed: Option<String>,
@@ -240,9 +246,12 @@ pub struct SpeakOptions {
     /// Keep the most probable codes up to this mass.
     #[arg(long, allow_negative_numbers = true)]
     pub top_p: Option<f64>,
-    /// With `-o -`: write sound as it is made. The header then leaves the length open.
+    /// With `-o -`: write sound as it is made, frame by frame. The header then leaves the length open.
     #[arg(long)]
     pub stream: bool,
+    /// Leave out some of what keeps utterances from going wrong, to measure what it brings.
+    #[arg(long, value_name = "CHECK", value_enum, value_delimiter = ',')]
+    pub without: Vec<Check>,
     /// Replace a file that is there.
     #[arg(long)]
     pub force: bool,
@@ -252,4 +261,17 @@ pub struct SpeakOptions {
     /// Print nothing but errors.
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+/// What keeps utterances from going wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Check {
+    /// The model ends an utterance; without it, each goes on up to the greatest length.
+    End,
+    /// No end before the words can have been said.
+    Shortest,
+    /// A greatest length by the number of phonemes.
+    Longest,
+    /// Loops are taken back and said anew.
+    Loops,
 }

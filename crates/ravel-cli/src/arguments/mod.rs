@@ -13,7 +13,7 @@ use clap_complete::Shell;
 use crate::failure::Failure;
 
 pub use generate::{
-    Contrastive, ImageOptions, MethodOptions, SpeakOptions, TextOptions, VideoOptions,
+    Check, Contrastive, ImageOptions, MethodOptions, SpeakOptions, TextOptions, VideoOptions,
 };
 pub use manage::{
     BenchCommand, BenchImageOptions, ModelsCommand, PipelinesCommand, Preset, TokenizerCommand,
@@ -54,8 +54,10 @@ pub enum Command {
   ravel speak \"Good morning.\" -o morning.wav
   ravel speak --text-file chapter.txt -o chapter.wav --voice bob --speed slow
   ravel speak \"Good morning.\" --stream -o - | aplay
+  ravel speak \"Good morning.\" --clone me.wav --clone-text \"What I say in it.\"
 
-The built-in voices are synthetic and belong to nobody.")]
+The built-in voices are synthetic and belong to nobody. Clone a voice only if the person whose it is agreed to that, and
+tell those who hear it that it is generated, as every file does that is written here.")]
     Speak(SpeakOptions),
     /// Make a picture, a clip or a recording again from what its file says.
     Replay(ReplayOptions),
@@ -84,7 +86,7 @@ The built-in voices are synthetic and belong to nobody.")]
   make data && ravel train assets/recipes/emoji-ar-tokenizer.toml
   ravel train assets/recipes/emoji-ar.toml --resume")]
     Train(TrainOptions),
-    /// Measure a pipeline: on captioned pictures, or how well it foretells a text.
+    /// Measure a pipeline: on captioned pictures, held-out clips or recordings, or how well it foretells a text.
     Eval(EvalOptions),
     /// List, show and check pipeline definitions.
     #[command(subcommand)]
@@ -184,7 +186,7 @@ pub struct TrainOptions {
 pub struct EvalOptions {
     #[command(flatten)]
     pub pipeline: PipelineOptions,
-    /// Captioned pictures (JSON lines), or a text; the default data of the pipeline without it.
+    /// Captioned pictures or recordings (JSON lines), or a text; the default data of the pipeline without it.
     #[arg(long, value_name = "ROWS")]
     pub data: Option<PathBuf>,
     /// Video: held-out clips that go on; 0 for all.
@@ -199,6 +201,18 @@ pub struct EvalOptions {
     /// Video: compute all that is in view again for every frame, to compare the time.
     #[arg(long)]
     pub no_cache: bool,
+    /// Speech: held-out recordings that are said again, and as many of the held-out voice that are compared; 0 for all.
+    #[arg(long, default_value_t = 40)]
+    pub utterances: usize,
+    /// Speech: recordings of the held-out voice that are cloned.
+    #[arg(long, default_value_t = 12)]
+    pub clones: usize,
+    /// Speech: a Python with pocketsphinx, which counts word errors; python3 if it has it.
+    #[arg(long, value_name = "PYTHON")]
+    pub recogniser: Option<PathBuf>,
+    /// Speech: leave out some of what keeps utterances from going wrong.
+    #[arg(long, value_name = "CHECK", value_enum, value_delimiter = ',')]
+    pub without: Vec<Check>,
     /// Training captions that are generated, spread evenly; 0 for all.
     #[arg(long, default_value_t = 200)]
     pub captions: usize,

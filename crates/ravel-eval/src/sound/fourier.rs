@@ -7,7 +7,7 @@ use std::f64::consts::TAU;
 ///
 /// # Panics
 /// If `points` is no power of two.
-pub(super) fn magnitudes(samples: &[f32], points: usize, hop: usize) -> Vec<Vec<f64>> {
+pub(crate) fn magnitudes(samples: &[f32], points: usize, hop: usize) -> Vec<Vec<f64>> {
     assert!(
         points.is_power_of_two(),
         "{points} points are no power of two"

@@ -6,7 +6,7 @@
 //!   1024 and 2048 samples (a quarter apart), averaged.
 //! - Mel distance: the mean difference of natural logarithms of 80 mel bands (O'Shaughnessy's scale, triangles, 2048 points, 512 apart).
 
-mod fourier;
+pub(crate) mod fourier;
 
 use serde::Serialize;
 
@@ -42,7 +42,7 @@ pub fn sound_distance(
     sample_rate_hz: u32,
 ) -> SoundDistance {
     assert_eq!(found.len(), original.len(), "channel axis: not as many");
-    let bank = mel_bank(sample_rate_hz);
+    let bank = mel_bank(sample_rate_hz, MEL_POINTS, MEL_BANDS);
     let pairs = || found.iter().zip(original);
     let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
     let ratios: Option<Vec<f64>> = pairs().map(|(a, b)| si_sdr(a, b)).collect();
@@ -123,12 +123,12 @@ fn log_difference(found: &[f64], original: &[f64]) -> f64 {
 }
 
 /// Weights of each mel band over the bins of the transform, up to half the rate.
-fn mel_bank(sample_rate_hz: u32) -> Vec<Vec<f64>> {
+pub(crate) fn mel_bank(sample_rate_hz: u32, points: usize, bands: usize) -> Vec<Vec<f64>> {
     let nyquist = f64::from(sample_rate_hz) / 2.0;
     let mel = |hz: f64| 2595.0 * (1.0 + hz / 700.0).log10();
     let hz = |mel: f64| 700.0 * (10f64.powf(mel / 2595.0) - 1.0);
-    let corner = |at: usize| hz(mel(nyquist) * at as f64 / (MEL_BANDS + 1) as f64);
-    let bins = MEL_POINTS / 2;
+    let corner = |at: usize| hz(mel(nyquist) * at as f64 / (bands + 1) as f64);
+    let bins = points / 2;
     let band = |at: usize| {
         let (low, middle, high) = (corner(at), corner(at + 1), corner(at + 2));
         let weight = |bin: usize| {
@@ -138,7 +138,7 @@ fn mel_bank(sample_rate_hz: u32) -> Vec<Vec<f64>> {
         };
         (0..=bins).map(weight).collect()
     };
-    (0..MEL_BANDS).map(band).collect()
+    (0..bands).map(band).collect()
 }
 
 #[cfg(test)]
