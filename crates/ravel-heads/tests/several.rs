@@ -87,7 +87,13 @@ fn variants() -> Vec<(&'static str, NextTokensConfig, usize)> {
         causal_prefix: false,
         ..base()
     };
+    let paced = NextTokensConfig {
+        arrangement: delayed(),
+        pace: Some(2),
+        ..base()
+    };
     vec![
+        ("delayed, at a pace", paced, 3),
         ("separate tables, delayed", musicgen, 0),
         ("joined projection, delayed", dia, 2),
         ("flattened", flattened.clone(), 0),

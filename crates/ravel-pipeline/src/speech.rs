@@ -245,7 +245,7 @@ impl Definition {
         let (text, backbone, head) = self.speech_parts()?;
         let BackbonePart::Transformer { config } = backbone;
         config.validate().map_err(part)?;
-        head.validate().map_err(part)?;
+        head.validate_for(config.axes()).map_err(part)?;
         self.sampler.validate().map_err(part)?;
         let agree = |field: &str, found: Option<usize>, expected: usize| match found {
             Some(found) if found == expected => Ok(()),

@@ -149,7 +149,7 @@ impl SpeechTask {
                 self.text.ids(voice, &row.speed, &row.symbols)
             })
             .collect();
-        let condition = condition(&model.prefix, &prompts, device);
+        let condition = condition(&model.prefix, &prompts, &self.config.head, device);
         let lesson = Lesson::new(rows, &self.config.head, device);
         let layout = Layout::Sequence {
             len: lesson.codes.dims()[2],
@@ -177,7 +177,12 @@ impl SpeechTask {
         let ids = self
             .text
             .ids(Some(&utterance.voice), &utterance.speed, &utterance.symbols);
-        let condition = condition(&self.learner.average.prefix, &[ids], &self.device);
+        let condition = condition(
+            &self.learner.average.prefix,
+            &[ids],
+            &self.config.head,
+            &self.device,
+        );
         let depth = self.config.head.depth;
         let frames = self.text.most_frames(utterance.symbols.len());
         let layout = self.config.head.arrangement.layout(frames, depth);
@@ -430,17 +435,29 @@ pub(crate) fn utterances(
         .collect())
 }
 
-/// What stands in front of some rows, shorter ones filled up on the left with positions that nothing sees.
-pub(crate) fn condition(prefix: &PrefixEmbedding, rows: &[Vec<u32>], device: &Device) -> Condition {
+/// What stands in front of some rows, shorter ones filled up with positions that nothing sees: on the left, or at a pace, where
+/// the front of all rows stands at the same place, on the right.
+pub(crate) fn condition(
+    prefix: &PrefixEmbedding,
+    rows: &[Vec<u32>],
+    head: &NextTokensConfig,
+    device: &Device,
+) -> Condition {
     let len = rows.iter().map(Vec::len).max().unwrap_or(0);
     let mut ids = Vec::with_capacity(rows.len() * len);
     let mut hidden = Vec::with_capacity(rows.len() * len);
     for row in rows {
         let missing = len - row.len();
-        ids.extend(std::iter::repeat_n(SpeechText::PADDING as i32, missing));
+        let (before, after) = match head.pace {
+            None => (missing, 0),
+            Some(_) => (0, missing),
+        };
+        ids.extend(std::iter::repeat_n(SpeechText::PADDING as i32, before));
         ids.extend(row.iter().map(|&id| id as i32));
-        hidden.extend(std::iter::repeat_n(true, missing));
+        ids.extend(std::iter::repeat_n(SpeechText::PADDING as i32, after));
+        hidden.extend(std::iter::repeat_n(true, before));
         hidden.extend(std::iter::repeat_n(false, row.len()));
+        hidden.extend(std::iter::repeat_n(true, after));
     }
     let shape = [rows.len(), len];
     let ids = Tensor::from_data(TensorData::new::<i32, _>(ids, shape), device);
@@ -475,7 +492,7 @@ fn first_weights(
     device: &Device,
 ) -> Result<SpeechModel, TrainError> {
     config.backbone.validate()?;
-    config.head.validate()?;
+    config.head.validate_for(config.backbone.axes())?;
     config.sampler.validate()?;
     let width = config.backbone.d_model;
     let prefix: PrefixConfig = text.prefix_config();

@@ -42,8 +42,9 @@ fn summed(parts: &SpeechParts, rows: &[&Utterance]) -> Vec<(f64, f64)> {
     let ids = rows
         .iter()
         .map(|row| parts.text.ids(Some(&row.voice), &row.speed, &row.symbols));
-    let condition = condition(&parts.prefix, &ids.collect::<Vec<_>>(), &parts.device);
-    let lesson = Lesson::new(rows, parts.head.config(), &parts.device);
+    let (ids, config) = (ids.collect::<Vec<_>>(), parts.head.config());
+    let condition = condition(&parts.prefix, &ids, config, &parts.device);
+    let lesson = Lesson::new(rows, config, &parts.device);
     let layout = Layout::Sequence {
         len: lesson.codes.dims()[2],
     };

@@ -40,6 +40,10 @@ pub struct NextTokensConfig {
     pub norm_eps: f64,
     /// Whether a prefix position sees only itself and earlier ones, rather than the whole prefix.
     pub causal_prefix: bool,
+    /// How many positions of codes go by, about, while one of the prefix does. Both then run side by side, so that a symbol stands
+    /// near the sound that it becomes; unset, the codes follow the prefix. Needs an opening of its own and one rotary axis.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pace: Option<usize>,
 }
 
 impl Default for NextTokensConfig {
@@ -59,6 +63,7 @@ impl Default for NextTokensConfig {
             norm: None,
             norm_eps: 1e-5,
             causal_prefix: true,
+            pace: None,
         }
     }
 }
@@ -155,6 +160,13 @@ impl NextTokensConfig {
             let expected = format!("an id below {}", self.codebook_size);
             return wrong("opening.id", id.to_string(), expected);
         }
+        if let Some(pace) = self.pace {
+            positive("pace", pace)?;
+            if self.opening == (Opening::Prefix {}) {
+                let found = "a pace beside the prefix as opening".into();
+                return wrong("opening", found, "learned or ids".into());
+            }
+        }
         let parallel = self.arrangement == Arrangement::Parallel {};
         if self.predicts == Predicts::First && !parallel {
             let found = format!("{:?} beside predicts = first", self.arrangement);
@@ -173,6 +185,21 @@ impl NextTokensConfig {
             return wrong("opening", found, "learned or prefix".into());
         }
         Ok(())
+    }
+
+    /// Checks that the head can stand on a backbone of `axes` rotary coordinates.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if there is a pace and more than one axis.
+    pub fn validate_for(&self, axes: usize) -> Result<()> {
+        match self.pace {
+            Some(pace) if axes != 1 => Err(Error::Config {
+                field: "pace".into(),
+                found: format!("{pace} beside {axes} rotary axes"),
+                expected: "one axis".into(),
+            }),
+            _ => self.validate(),
+        }
     }
 
     /// Rows of the codes that this head reads and predicts.

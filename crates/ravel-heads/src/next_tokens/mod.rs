@@ -58,7 +58,7 @@ impl NextTokensConfig {
             out: self.projections().into_iter().map(out).collect(),
             config: self.clone(),
             layout: layout.clone(),
-            places: Places::new(layout, axes),
+            places: Places::new(layout, axes).at_pace(self.pace),
         }
     }
 }
@@ -100,7 +100,7 @@ impl NextTokens {
     /// # Panics
     /// If the layout has fewer axes than the backbone's rotary coordinates.
     pub fn with_layout(mut self, layout: &Layout) -> Self {
-        self.places = Places::new(layout, self.places.axes());
+        self.places = Places::new(layout, self.places.axes()).at_pace(self.config.pace);
         self.layout = layout.clone();
         self
     }
