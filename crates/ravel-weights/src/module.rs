@@ -1,11 +1,14 @@
 //! Between a module's parameters and named tensors.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::header::{SPELLED_OUT, one_line};
+use crate::stored::Stored;
+use crate::view::View;
 use crate::{Checkpoint, WeightsError};
 
 /// All real parameters of a module by path (`decoder.blocks.0.conv.weight`), as f32.
@@ -15,7 +18,7 @@ pub fn tensors_of<M: Module>(module: &M) -> Vec<(String, TensorData)> {
     collect.tensors
 }
 
-/// Draws all parameters that were not read yet, in the module's order.
+/// Reads or draws all parameters that were not used yet, in the module's order.
 pub fn draw<M: Module>(module: &M) {
     module.visit(&mut Draw);
 }
@@ -66,7 +69,9 @@ impl ModuleVisitor for Collect {
 
 /// The module with every real parameter taken from the file, by path under `prefix` (empty for none).
 ///
-/// Parameters keep their device, identity and whether they take gradients.
+/// Parameters keep their device, identity and whether they take gradients. All numbers are checked here, but those of a parameter that
+/// nothing has used yet stay in the file, of the type that they have there, until it is used: then they are widened to f32 and the
+/// file's pages given back. So a file must stay as it is while the module lives; replacing it by renaming is fine.
 ///
 /// # Errors
 /// [`WeightsError::Mismatch`] reports all missing, unused and misshapen tensors together;
@@ -86,6 +91,7 @@ pub fn load<M: Module>(
         report: Report::default(),
         missing: Vec::new(),
         used: BTreeSet::new(),
+        finite: HashMap::new(),
         broken: None,
     };
     let module = module.map(&mut lay);
@@ -164,7 +170,17 @@ struct Lay<'a> {
     /// Parameters of ours that the file does not have.
     missing: Vec<String>,
     used: BTreeSet<String>,
+    /// Whether all numbers of a stored tensor are finite, by where it lies: joined weights are cut into several parameters.
+    finite: HashMap<[usize; 3], bool>,
     broken: Option<WeightsError>,
+}
+
+/// The numbers of a parameter.
+enum Found {
+    /// Made already.
+    Now(TensorData),
+    /// Checked, and made from the file when the parameter is used.
+    Later(Arc<View>),
 }
 
 impl Lay<'_> {
@@ -201,8 +217,10 @@ impl Lay<'_> {
     }
 
     /// The parameter's numbers, or a line in the report.
-    fn find<const D: usize>(&mut self, name: &str, needed: [usize; D]) -> Option<TensorData> {
-        let Some(view) = self.checkpoint.views.get(name) else {
+    fn find<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) -> Option<Found> {
+        let needed: [usize; D] = std::array::from_fn(|axis| param.lazy_shape()[axis]);
+        let checkpoint = self.checkpoint;
+        let Some(view) = checkpoint.views.get(name) else {
             let naming = self.checkpoint.naming.as_ref();
             let published = naming.and_then(|naming| naming.published(name));
             let line = shown(published.as_deref().unwrap_or(name), name);
@@ -211,29 +229,51 @@ impl Lay<'_> {
             return None;
         };
         self.used.insert(name.to_string());
-        let published = shown(&view.published, name);
         if view.shape != needed {
-            let found = one_line(&format!("{:?}", view.shape));
+            let (published, found) = (
+                shown(&view.published, name),
+                one_line(&format!("{:?}", view.shape)),
+            );
             let line = format!("{published} is {found}, the definition needs {needed:?}");
             self.report.misshapen.push(line);
             return None;
         }
-        let data = match self.checkpoint.real(name) {
-            Ok(data) => data,
+        // What is in use already is replaced at once, and so is what a trainer moves.
+        let later = !param.is_initialized() && !param.lazy_device().is_autodiff();
+        if later && self.is_finite_in_file(view) {
+            return Some(Found::Later(view.clone()));
+        }
+        match self.finite_numbers(name, view) {
+            Ok(data) => Some(Found::Now(data)),
             Err(error) => {
                 self.broken.get_or_insert(error);
-                return None;
+                None
             }
+        }
+    }
+
+    /// Whether a tensor's numbers only have to be moved, and all of them are finite.
+    fn is_finite_in_file(&mut self, view: &View) -> bool {
+        let Some(stored) = view.moved() else {
+            return false;
         };
+        let mut is_finite = |stored: &Stored| {
+            let known = self.finite.entry(stored.place());
+            *known.or_insert_with(|| stored.is_finite())
+        };
+        stored.into_iter().all(&mut is_finite)
+    }
+
+    fn finite_numbers(&self, name: &str, view: &View) -> Result<TensorData, WeightsError> {
+        let data = self.checkpoint.real(name)?;
         let values = data.as_slice::<f32>().unwrap_or_default();
-        if values.iter().any(|value| !value.is_finite()) {
-            self.broken.get_or_insert(WeightsError::NotFinite {
+        match values.iter().all(|value| value.is_finite()) {
+            true => Ok(data),
+            false => Err(WeightsError::NotFinite {
                 path: self.checkpoint.path().into(),
                 tensor: view.published.clone(),
-            });
-            return None;
+            }),
         }
-        Some(data)
     }
 }
 
@@ -256,18 +296,47 @@ impl ModuleMapper for Lay<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let needed: [usize; D] = std::array::from_fn(|axis| param.lazy_shape()[axis]);
         let name = self.path.join(".");
-        let Some(data) = self.find(&name, needed) else {
-            return param;
-        };
         // The old numbers are never drawn: a large module would take twice its room and minutes.
-        let device = param.lazy_device();
-        let new = match device.is_autodiff() {
-            true => Tensor::from_inner(Tensor::from_data(data, &device.inner())),
-            false => Tensor::from_data(data, &device),
-        };
-        let id = param.id;
-        param.transform_for_load(new, id)
+        match self.find(&name, &param) {
+            None => param,
+            Some(Found::Now(data)) => {
+                let (new, id) = (on(data, &param.lazy_device()), param.id);
+                param.transform_for_load(new, id)
+            }
+            Some(Found::Later(view)) => read_when_used(param, view),
+        }
     }
+}
+
+fn on<const D: usize>(data: TensorData, device: &Device) -> Tensor<D> {
+    match device.is_autodiff() {
+        true => Tensor::from_inner(Tensor::from_data(data, &device.clone().inner())),
+        false => Tensor::from_data(data, device),
+    }
+}
+
+/// A parameter like the one given whose numbers are read when it is first used.
+fn read_when_used<const D: usize>(param: Param<Tensor<D>>, view: Arc<View>) -> Param<Tensor<D>> {
+    let (id, device, shape) = (param.id, param.lazy_device(), param.lazy_shape());
+    let trained = is_trained(param, &device);
+    let read = move |device: &Device, takes_gradients: bool| {
+        let values = view.read::<f32>().expect("a type that was checked");
+        let data = TensorData::new::<f32, _>(values, view.shape.clone());
+        let new = on(data, device);
+        if takes_gradients {
+            new.require_grad()
+        } else {
+            new
+        }
+    };
+    Param::uninitialized(id, read, device, trained, shape)
+}
+
+/// Whether a parameter is one that training moves, on a device without gradients. Burn tells only of a parameter that has numbers, so
+/// one number is put into a copy that is prepared for training.
+fn is_trained<const D: usize>(param: Param<Tensor<D>>, device: &Device) -> bool {
+    let id = param.id;
+    let stand_in = param.transform_for_load(Tensor::zeros([1; D], device), id);
+    stand_in.train().val().is_require_grad()
 }

@@ -194,6 +194,23 @@ impl View {
         self.shape.iter().product()
     }
 
+    /// The stored tensors whose numbers this one takes as they are, or none if it computes any.
+    pub(crate) fn moved(&self) -> Option<Vec<&Stored>> {
+        match &self.node {
+            Node::Stored(stored) => Some(vec![stored]),
+            Node::Joined(_, parts) => {
+                let all: Option<Vec<_>> = parts.iter().map(|part| part.moved()).collect();
+                Some(all?.concat())
+            }
+            Node::Part(_, _, of)
+            | Node::Permuted(_, of)
+            | Node::Reshaped(of)
+            | Node::Repeated(_, _, of)
+            | Node::Reversed(_, of) => of.moved(),
+            Node::Plus(..) | Node::Times(..) | Node::Normed(..) => None,
+        }
+    }
+
     /// The numbers, row-major.
     ///
     /// # Errors
@@ -211,7 +228,12 @@ impl View {
                 };
                 Ok((0..outer).flat_map(row).collect())
             }
-            Node::Permuted(order, of) => Ok(permute(&of.read()?, &of.shape, order)),
+            Node::Permuted(order, of) => match &of.node {
+                Node::Stored(stored) if order[..] == [1, 0] && stored.is_in_one_piece() => {
+                    stored.read_turned()
+                }
+                _ => Ok(permute(&of.read()?, &of.shape, order)),
+            },
             Node::Reshaped(of) => of.read(),
             Node::Plus(number, of) => each(of.read()?, |value: T| value.plus(*number)),
             Node::Times(number, of) => each(of.read()?, |value: T| value.times(*number)),
