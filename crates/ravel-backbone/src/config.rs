@@ -2,8 +2,8 @@
 
 use ravel_core::{Error, Result};
 use ravel_nn::{
-    Activation, AttentionConfig, FeedForwardConfig, NormConfig, NormKind, QueryKeyNorm,
-    RelativeConfig, RotaryConfig, init,
+    Activation, AttentionConfig, DynamicScaling, FeedForwardConfig, NormConfig, NormKind,
+    QueryKeyNorm, RelativeConfig, RotaryConfig, Scaling, init,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -226,7 +226,27 @@ impl TransformerConfig {
             let expected = format!("pairs that fill a head of {}", self.head_width());
             return wrong("rotary.split", found, &expected);
         }
-        Ok(())
+        match rotary.scaling {
+            Some(Scaling::Dynamic(by)) => self.validate_dynamic(rotary, by),
+            _ => Ok(()),
+        }
+    }
+
+    fn validate_dynamic(&self, rotary: &RotaryConfig, by: DynamicScaling) -> Result<()> {
+        for (field, number) in [
+            ("rotary.scaling.factor", by.factor),
+            ("rotary.scaling.original-positions", by.original_positions),
+        ] {
+            if !(number.is_finite() && number > 0.0) {
+                return wrong(field, number, "a positive number");
+            }
+        }
+        // The slowest pair takes the whole stretch; of one pair alone it would be infinite.
+        let shares = rotary.shares(self.head_width()).unwrap_or_default();
+        match shares.contains(&1) {
+            true => wrong("rotary.scaling", "dynamic", "two pairs at least to turn"),
+            false => Ok(()),
+        }
     }
 
     pub(crate) fn norm_config(&self) -> NormConfig {
@@ -354,6 +374,22 @@ mod tests {
             ..RotaryConfig::default()
         };
         check(|c| c.rotary = Some(rotary), "rotary.split");
+        let dynamic = |factor, axes| RotaryConfig {
+            axes,
+            scaling: Some(Scaling::Dynamic(DynamicScaling {
+                factor,
+                original_positions: 16.0,
+            })),
+            ..RotaryConfig::default()
+        };
+        check(
+            |c| c.rotary = Some(dynamic(f64::NAN, 1)),
+            "rotary.scaling.factor",
+        );
+        check(
+            |c| (c.head_width, c.rotary) = (Some(4), Some(dynamic(2.0, 2))),
+            "rotary.scaling",
+        );
     }
 
     #[test]

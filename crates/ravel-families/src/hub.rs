@@ -1,6 +1,8 @@
 //! What configurations of the `transformers` library have in common.
 
-use ravel_nn::{Activation, Llama3Scaling, RotaryConfig, Scaling as Stretch, YarnScaling};
+use ravel_nn::{
+    Activation, DynamicScaling, Llama3Scaling, RotaryConfig, Scaling as Stretch, YarnScaling,
+};
 use serde::Deserialize;
 
 use crate::FamilyError;
@@ -77,8 +79,11 @@ impl Scaling {
             })
         };
         match kind.unwrap_or("default") {
-            // Within the positions that it was made for, which are all that is offered, the dynamic kind stretches nothing.
-            "default" | "dynamic" => Ok(None),
+            "default" => Ok(None),
+            "dynamic" => Ok(Some(Stretch::Dynamic(DynamicScaling {
+                factor: needed("factor", self.factor)?,
+                original_positions: positions as f64,
+            }))),
             "linear" => Ok(Some(Stretch::Llama3(Llama3Scaling {
                 factor: needed("factor", self.factor)?,
                 low_frequency_factor: 1.0,
@@ -183,6 +188,11 @@ mod tests {
         };
         assert_eq!((by.original_positions, by.fast_turns), (64.0, 32.0));
         assert!((by.attention_factor - 1.138_629_436).abs() < 1e-9);
+        let dynamic = r#"{"rope_scaling": {"type": "dynamic", "factor": 2.0}}"#;
+        let Some(Stretch::Dynamic(by)) = rotary(dynamic).scaling else {
+            panic!("a stretch by the length of the text");
+        };
+        assert_eq!((by.factor, by.original_positions), (2.0, 64.0));
         assert_eq!(rotary(r#"{"rope_scaling": null}"#).scaling, None);
     }
 
@@ -192,6 +202,7 @@ mod tests {
             r#"{"rope_scaling": {"type": "linear"}}"#,
             r#"{"rope_scaling": {"rope_type": "llama3", "factor": 0}}"#,
             r#"{"rope_scaling": {"rope_type": "yarn"}}"#,
+            r#"{"rope_scaling": {"rope_type": "dynamic"}}"#,
             r#"{"partial_rotary_factor": 0.5}"#,
         ] {
             let rope: Rope = serde_json::from_str(json).unwrap();

@@ -21,4 +21,6 @@ pub use feed_forward::{Activation, FeedForward, FeedForwardConfig};
 pub use modulation::{Branch, FinalModulation, Modulation, activated};
 pub use norm::{Norm, NormConfig, NormKind, rms_normalised, unit_length};
 pub use relative::RelativeConfig;
-pub use rotary::{Llama3Scaling, Pairs, Rotary, RotaryConfig, Rotation, Scaling, YarnScaling};
+pub use rotary::{
+    DynamicScaling, Llama3Scaling, Pairs, Rotary, RotaryConfig, Rotation, Scaling, YarnScaling,
+};

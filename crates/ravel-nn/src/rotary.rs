@@ -52,6 +52,20 @@ pub struct YarnScaling {
     pub attention_factor: f64,
 }
 
+/// How the base of the frequencies grows with the text once that is longer than the model was made for ("dynamic NTK" of the hub's
+/// files; Peng et al. 2023, section 3.3).
+///
+/// A step is turned by its own last position. Keys that are remembered keep the turn of the step that made them, as in the reference,
+/// so beyond the original positions a text read at once and one read piece by piece differ a little.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct DynamicScaling {
+    /// How fast the base grows.
+    pub factor: f64,
+    /// Positions of the model before it was stretched; up to here nothing changes.
+    pub original_positions: f64,
+}
+
 /// A stretch of the frequencies.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
@@ -60,6 +74,8 @@ pub enum Scaling {
     Llama3(Llama3Scaling),
     /// YaRN.
     Yarn(YarnScaling),
+    /// By the length of the text. Heads need two pairs on every axis.
+    Dynamic(DynamicScaling),
 }
 
 /// What fixes the rotation.
@@ -121,6 +137,29 @@ impl RotaryConfig {
     /// # Panics
     /// If the pairs cannot be shared out; [`RotaryConfig::shares`] says so beforehand.
     pub fn init(&self, head_width: usize) -> Rotary {
+        Rotary {
+            frequencies: self.frequencies(head_width, None),
+            axes: self.axes,
+            pairs: self.pairs,
+            mute_negative: self.mute_negative,
+            bf16_table: self.bf16_table,
+            amplitude: match self.scaling {
+                Some(Scaling::Yarn(by)) => by.attention_factor,
+                Some(Scaling::Llama3(_) | Scaling::Dynamic(_)) | None => 1.0,
+            },
+            longer: match self.scaling {
+                Some(Scaling::Dynamic(by)) => Some(Longer {
+                    config: self.clone(),
+                    head_width,
+                    by,
+                }),
+                _ => None,
+            },
+        }
+    }
+
+    /// `[axes, pairs]`, for a text of so many positions where that matters.
+    fn frequencies(&self, head_width: usize, positions: Option<f64>) -> Vec<f32> {
         let shares = self.shares(head_width).unwrap_or_else(|| {
             panic!("head axis: {head_width} numbers cannot be shared out by {self:?}")
         });
@@ -129,37 +168,30 @@ impl RotaryConfig {
         let mut pair = 0;
         for (axis, share) in shares.into_iter().enumerate() {
             for at in 0..share {
-                let frequency = self.frequency(at, share);
-                let stretched = match self.scaling {
-                    None => frequency,
-                    Some(Scaling::Llama3(by)) => by.apply(frequency),
-                    Some(Scaling::Yarn(by)) => by.apply(frequency, at, share, self.base),
+                let frequency = self.frequency(self.base, at, share);
+                let stretched = match (self.scaling, positions) {
+                    (None, _) | (Some(Scaling::Dynamic(_)), None) => frequency,
+                    (Some(Scaling::Llama3(by)), _) => by.apply(frequency),
+                    (Some(Scaling::Yarn(by)), _) => by.apply(frequency, at, share, self.base),
+                    (Some(Scaling::Dynamic(by)), Some(positions)) => {
+                        self.frequency(by.base(self.base, share, positions), at, share)
+                    }
                 };
                 frequencies[axis * pairs + pair] = stretched as f32;
                 pair += 1;
             }
         }
-        Rotary {
-            frequencies,
-            axes: self.axes,
-            pairs: self.pairs,
-            mute_negative: self.mute_negative,
-            bf16_table: self.bf16_table,
-            amplitude: match self.scaling {
-                Some(Scaling::Yarn(by)) => by.attention_factor,
-                Some(Scaling::Llama3(_)) | None => 1.0,
-            },
-        }
+        frequencies
     }
 
     /// Of pair `at` out of `share`. Where the table is rounded, every step is rounded to 32 bits first, as in the reference:
     /// otherwise a number near the middle of two bfloat16 values could fall to the other side.
-    fn frequency(&self, at: usize, share: usize) -> f64 {
+    fn frequency(&self, base: f64, at: usize, share: usize) -> f64 {
         if !self.bf16_table {
-            return self.base.powf(-(at as f64) / share as f64);
+            return base.powf(-(at as f64) / share as f64);
         }
         let exponent = f64::from(at as f32 / share as f32);
-        f64::from(1.0 / self.base.powf(exponent) as f32)
+        f64::from(1.0 / base.powf(exponent) as f32)
     }
 }
 
@@ -175,6 +207,15 @@ impl Llama3Scaling {
             let kept = (self.original_positions / wave - low) / (high - low);
             (1.0 - kept) * frequency / self.factor + kept * frequency
         }
+    }
+}
+
+impl DynamicScaling {
+    /// The base for a text of so many positions: such that its slowest wave turns as far as within the original ones.
+    fn base(&self, base: f64, share: usize, positions: f64) -> f64 {
+        let width = 2.0 * share as f64;
+        let stretch = self.factor * positions / self.original_positions - (self.factor - 1.0);
+        base * stretch.powf(width / (width - 2.0))
     }
 }
 
@@ -218,6 +259,26 @@ pub struct Rotary {
     bf16_table: bool,
     /// What sines and cosines are multiplied with.
     amplitude: f64,
+    /// What they are turned by beyond the original positions, if by anything else.
+    longer: Option<Longer>,
+}
+
+/// Frequencies that depend on how long the text is.
+#[derive(Debug, Clone)]
+struct Longer {
+    config: RotaryConfig,
+    head_width: usize,
+    by: DynamicScaling,
+}
+
+impl Longer {
+    /// Those of a step with these coordinates, if it goes beyond the original positions.
+    fn frequencies(&self, coords: &Tensor<2, Int>) -> Option<Vec<f32>> {
+        let last = coords.clone().max().into_scalar::<i64>();
+        let positions = last as f64 + 1.0;
+        (positions > self.by.original_positions)
+            .then(|| self.config.frequencies(self.head_width, Some(positions)))
+    }
 }
 
 impl Rotary {
@@ -238,7 +299,11 @@ impl Rotary {
         let device = coords.device();
         let at = coords.clone().float().cast(FloatDType::F32);
         // A sum of products rather than a matrix product: devices may round the latter to fewer bits.
-        let angles: Tensor<2> = (at.clone().unsqueeze_dim::<3>(2) * self.table(&device))
+        let longer = self.longer.as_ref();
+        let frequencies = longer.and_then(|longer| longer.frequencies(coords));
+        let frequencies = frequencies.unwrap_or_else(|| self.frequencies.clone());
+        let table = self.table(frequencies, &device);
+        let angles: Tensor<2> = (at.clone().unsqueeze_dim::<3>(2) * table)
             .sum_dim(1)
             .squeeze_dim(1);
         let (mut cos, mut sin) = (angles.clone().cos(), angles.sin());
@@ -269,9 +334,9 @@ impl Rotary {
         }
     }
 
-    fn table(&self, device: &Device) -> Tensor<3> {
-        let shape = [1, self.axes, self.frequencies.len() / self.axes];
-        Tensor::from_data(TensorData::new(self.frequencies.clone(), shape), device)
+    fn table(&self, frequencies: Vec<f32>, device: &Device) -> Tensor<3> {
+        let shape = [1, self.axes, frequencies.len() / self.axes];
+        Tensor::from_data(TensorData::new(frequencies, shape), device)
     }
 }
 
@@ -395,6 +460,29 @@ mod tests {
             (turn(&q, at_q) * turn(&k, at_k)).sum()
         };
         assert_close("shifted", &product(3, 1), &product(13, 11), 1e-5);
+    }
+
+    #[test]
+    fn a_dynamic_stretch_begins_behind_the_original_positions() {
+        let config = RotaryConfig {
+            base: 16.0,
+            scaling: Some(Scaling::Dynamic(DynamicScaling {
+                factor: 3.0,
+                original_positions: 8.0,
+            })),
+            ..RotaryConfig::default()
+        };
+        let plain = RotaryConfig {
+            scaling: None,
+            ..config.clone()
+        };
+        let head = [0.0, 1.0, 0.0, 0.0];
+        assert_eq!(turned(&config, &head, &[7]), turned(&plain, &head, &[7]));
+        // Twelve positions: the base grows by (3 * 12 / 8 - 2)^(4 / 2) to 100, the slower pair turns by a tenth.
+        let found = turned(&config, &head, &[11]);
+        for (found, expected) in found.iter().zip([0.0, 1.1f32.cos(), 0.0, 1.1f32.sin()]) {
+            assert!((found - expected).abs() < 1e-6, "{found} {expected}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! queries. `Config` is what its kin build on.
 
 use ravel_backbone::TransformerConfig;
+use ravel_nn::Scaling;
 use serde::Deserialize;
 
 use super::{Ids, Keys, LanguageConfig, activation, head};
@@ -58,6 +59,7 @@ impl Config {
         let context = self
             .max_position_embeddings
             .unwrap_or(absent.max_position_embeddings);
+        let rotary = self.rope.rotary(family, 10_000.0, context)?;
         Ok(LanguageConfig {
             family,
             backbone: TransformerConfig {
@@ -70,14 +72,18 @@ impl Config {
                 norm_eps: self.rms_norm_eps.unwrap_or(1e-6),
                 activation: activation(family, "hidden_act", act)?,
                 gated: true,
-                rotary: Some(self.rope.rotary(family, 10_000.0, context)?),
+                rotary: Some(rotary.clone()),
                 ..TransformerConfig::default()
             },
             head: head(
                 self.vocab_size.unwrap_or(absent.vocab_size),
                 self.tie_word_embeddings,
             ),
-            context,
+            context: match rotary.scaling {
+                // The base grows with the text, so there is no last position; this is what the factor is meant for.
+                Some(Scaling::Dynamic(by)) => (context as f64 * by.factor.max(1.0)) as usize,
+                _ => context,
+            },
             begin: self.bos_token_id,
             ends: self.eos_token_id.all(),
             keys: Keys {

@@ -10,6 +10,7 @@ use ravel_core::{Sampler, StepInput};
 use ravel_decode::sampler::Recorded;
 use ravel_decode::{OneByOne, SamplerConfig};
 use ravel_families::language::{self, LanguageConfig, LanguageModel};
+use ravel_nn::Scaling;
 
 use super::words::prompted;
 use crate::{Case, CaseReport, GoldenError};
@@ -26,7 +27,7 @@ pub fn run(case: &Case, report: &mut CaseReport<'_>) -> Result<(), GoldenError> 
     let config = language::read(&case.config()?)?;
     let model = config.build(case.weights("model.safetensors")?, &case.device())?;
     whole(case, report, &model)?;
-    stepped(case, report, &model)?;
+    stepped(case, report, &config, &model)?;
     padded(case, report, &config, &model)?;
     greedy(case, report, &model)?;
     if case.has_file(PICKLED) {
@@ -71,14 +72,24 @@ fn whole(
     Ok(())
 }
 
-/// Position by position with memory.
+/// Position by position with memory: the same scores, but for rotations that grow with the text, whose reference stepped too.
 fn stepped(
     case: &Case,
     report: &mut CaseReport<'_>,
+    config: &LanguageConfig,
     model: &LanguageModel,
 ) -> Result<(), GoldenError> {
+    const OWN: &str = "logits_stepped";
     let ids: Tensor<2, Int> = case.ids("ids")?;
     let [batch, n] = ids.dims();
+    let rotary = config.backbone.rotary.as_ref();
+    let grows = match rotary.and_then(|rotary| rotary.scaling) {
+        Some(Scaling::Dynamic(by)) => n as f64 > by.original_positions,
+        _ => false,
+    };
+    if grows && !case.has(OWN) {
+        return Ok(());
+    }
     let mut state = model.backbone.start(batch, n);
     let scores = (0..n).map(|at| {
         let input = input(model, ids.clone().narrow(1, at, 1), at, Attend::Causal);
@@ -88,7 +99,10 @@ fn stepped(
         model.head.scores(hidden)
     });
     let scores = Tensor::cat(scores.collect(), 1);
-    report.real_also("logits", "step by step", scores)
+    match grows {
+        true => report.real(OWN, scores),
+        false => report.real_also("logits", "step by step", scores),
+    }
 }
 
 /// Row 1 behind positions that nobody sees. Learned positions count with the memory, so there the row stands alone.
