@@ -11,6 +11,7 @@ mod gpu;
 mod mirror;
 mod mistakes;
 mod models;
+mod moving;
 mod picture;
 mod published;
 mod speak;

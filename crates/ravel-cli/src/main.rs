@@ -3,6 +3,7 @@
 
 mod arguments;
 mod bench;
+mod clip_tokenizer;
 mod doctor;
 mod drift;
 mod evaluate;

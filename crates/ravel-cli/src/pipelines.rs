@@ -4,8 +4,8 @@ use std::path::Path;
 
 use ravel_pipeline::{
     Definition, Files, LanguageParts, PUBLISHED_TOKENIZERS, Source, SpeechParts, Task, TextPart,
-    build, build_language, build_sound_tokenizer, build_speech, build_tokenizer, build_video,
-    build_video_tokenizer, schema,
+    build, build_clip_tokenizer, build_language, build_sound_tokenizer, build_speech,
+    build_tokenizer, build_video, build_video_tokenizer, schema,
 };
 use serde_json::json;
 use text_to_image::{PUBLISHED, TextToImage};
@@ -276,7 +276,11 @@ fn check(name: &str, device: DeviceName) -> Result<(), Failure> {
             ));
         }
         Task::VideoTokenizer => {
-            build_video_tokenizer(definition.tokenizer_part()?, &source, &device)?;
+            let part = definition.tokenizer_part()?;
+            match part.is_clip() {
+                true => drop(build_clip_tokenizer(part, &source, &device)?),
+                false => drop(build_video_tokenizer(part, &source, &device)?),
+            }
             say(&format!("{name}: {} is whole", definition.name));
         }
         Task::SoundTokenizer => {

@@ -6,15 +6,16 @@ use std::time::Instant;
 use burn::tensor::{Device, Tensor, TensorData};
 use ravel_core::{Codes, Layout, SoundCodes, SoundTokenizer, Waveform};
 use ravel_eval::{SoundDistance, sound_distance};
-use ravel_media::{Sound, encode_wav, read_wav, write_new};
+use ravel_media::{Sound, encode_wav, read_wav};
 use ravel_pipeline::{Definition, Source, build_sound_tokenizer};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::arguments::{DeviceName, PipelineOptions};
+use crate::arguments::DeviceName;
 use crate::failure::Failure;
 use crate::interrupt;
-use crate::progress::{note, say, write};
+use crate::progress::{note, say};
+use crate::tokenizer::put;
 
 /// A tokenizer of sound with the name of its definition.
 pub struct Codec {
@@ -193,14 +194,7 @@ pub fn encode(
             .map(<[u32]>::to_vec)
             .collect(),
     };
-    let text = json!(file).to_string() + "\n";
-    match output {
-        Some(path) if path != Path::new("-") => Ok(write_new(path, text.as_bytes(), force)?),
-        _ => {
-            write(text.as_bytes());
-            Ok(())
-        }
-    }
+    put((json!(file).to_string() + "\n").as_bytes(), output, force)
 }
 
 /// Writes the WAV file of codes.
@@ -213,13 +207,7 @@ pub fn decode(
     let codes = read_codes(codec, path)?;
     let sound = Sound::of_waveform(&codec.decode(&codes, pieces)?).remove(0);
     let wav = encode_wav(&sound, &[("ISFT", "ravel"), ("ICMT", &codec.name)]);
-    match output == Path::new("-") {
-        true => {
-            write(&wav);
-            Ok(())
-        }
-        false => Ok(write_new(output, &wav, force)?),
-    }
+    put(&wav, Some(output), force)
 }
 
 fn read_codes(codec: &Codec, path: &Path) -> Result<SoundCodes, Failure> {
@@ -465,11 +453,6 @@ fn wav_files(data: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
 }
 
 /// The definition that is asked for, where its tokenizer is one of sound.
-pub fn definition(options: &PipelineOptions) -> Result<Option<(Definition, Source)>, Failure> {
-    let (definition, source) = crate::pipelines::open(&options.pipeline)?;
-    let sound = definition
-        .tokenizer
-        .as_ref()
-        .is_some_and(|part| part.is_sound());
-    Ok(sound.then_some((definition, source)))
+pub fn definition(name: &str) -> Result<Option<(Definition, Source)>, Failure> {
+    crate::tokenizer::definition_of(name, |part| part.is_sound())
 }

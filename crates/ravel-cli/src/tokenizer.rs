@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use ravel_core::{Codes, ImageTokenizer, Images, Layout};
 use ravel_eval::{TokenizerReport, tokenizer_report};
 use ravel_media::{encode_png, images_from_pictures, pictures_from_images, read_image, write_new};
-use ravel_pipeline::{Definition, Source, Task, build_tokenizer};
+use ravel_pipeline::{Definition, Source, Task, TokenizerPart, build_tokenizer};
 use ravel_train::{DataConfig, Item, Pictures};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -14,8 +14,7 @@ use serde_json::json;
 use crate::arguments::{PipelineOptions, TokenizerCommand};
 use crate::failure::Failure;
 use crate::progress::{say, write};
-use crate::sound_tokenizer::{self, Codec};
-use crate::{image, interrupt, pipelines};
+use crate::{clip_tokenizer, image, interrupt, pipelines, sound_tokenizer};
 
 /// What is measured where no pictures are named.
 const PICTURES: &str = "data/emoji/captions-64.jsonl";
@@ -47,7 +46,7 @@ pub fn open(options: &PipelineOptions) -> Result<(Box<dyn ImageTokenizer>, Devic
 /// Runs `ravel tokenizer`.
 pub fn run(command: &TokenizerCommand) -> Result<(), Failure> {
     let options = command.pipeline();
-    if let Some((definition, source)) = sound_tokenizer::definition(options)? {
+    if let Some((definition, source)) = sound_tokenizer::definition(&options.pipeline)? {
         return run_on_sound(command, &definition, &source);
     }
     if command.pieces().is_some() {
@@ -55,6 +54,9 @@ pub fn run(command: &TokenizerCommand) -> Result<(), Failure> {
             "--pieces is for sound",
             "leave it out, or name a codec: `ravel pipelines list`",
         ));
+    }
+    if let Some((definition, source)) = clip_tokenizer::definition(&options.pipeline)? {
+        return run_on_clips(command, &definition, &source);
     }
     match command {
         TokenizerCommand::Encode {
@@ -86,7 +88,8 @@ fn run_on_sound(
     definition: &Definition,
     source: &Source,
 ) -> Result<(), Failure> {
-    let open = || Codec::open(definition, source, command.pipeline().device.device);
+    let device = command.pipeline().device.device;
+    let open = || sound_tokenizer::Codec::open(definition, source, device);
     match command {
         TokenizerCommand::Encode {
             input,
@@ -107,6 +110,52 @@ fn run_on_sound(
     }
 }
 
+fn run_on_clips(
+    command: &TokenizerCommand,
+    definition: &Definition,
+    source: &Source,
+) -> Result<(), Failure> {
+    let device = command.pipeline().device.device;
+    let open = || clip_tokenizer::Codec::open(definition, source, device);
+    match command {
+        TokenizerCommand::Encode {
+            input,
+            output,
+            force,
+            ..
+        } => clip_tokenizer::encode(&open()?, input, (output.as_deref(), *force)),
+        TokenizerCommand::Decode {
+            codes,
+            output,
+            force,
+            ..
+        } => clip_tokenizer::decode(&open()?, codes, (output, *force)),
+        TokenizerCommand::Inspect { json, .. } => clip_tokenizer::inspect(definition, *json),
+        TokenizerCommand::Eval { data, json, .. } => clip_tokenizer::eval(&open()?, data, *json),
+    }
+}
+
+/// The definition that is asked for, where its tokenizer is of that kind.
+pub fn definition_of(
+    name: &str,
+    is_of_kind: impl Fn(&TokenizerPart) -> bool,
+) -> Result<Option<(Definition, Source)>, Failure> {
+    let (definition, source) = pipelines::open(name)?;
+    let of_kind = definition.tokenizer.as_ref().is_some_and(is_of_kind);
+    Ok(of_kind.then_some((definition, source)))
+}
+
+/// Writes a file, or to standard output where none is named or `-`.
+pub fn put(bytes: &[u8], output: Option<&Path>, force: bool) -> Result<(), Failure> {
+    match output {
+        Some(path) if path != Path::new("-") => Ok(write_new(path, bytes, force)?),
+        _ => {
+            write(bytes);
+            Ok(())
+        }
+    }
+}
+
 fn encode(
     picture: &Path,
     output: Option<&Path>,
@@ -122,14 +171,7 @@ fn encode(
         layout: codes.layout.clone(),
         ids: codes.to_host().remove(0),
     };
-    let text = json!(file).to_string() + "\n";
-    match output {
-        Some(path) if path != Path::new("-") => Ok(write_new(path, text.as_bytes(), force)?),
-        _ => {
-            write(text.as_bytes());
-            Ok(())
-        }
-    }
+    put((json!(file).to_string() + "\n").as_bytes(), output, force)
 }
 
 fn decode(
@@ -169,11 +211,7 @@ fn decode(
     };
     let images = tokenizer.decode(&codes)?;
     let png = encode_png(&pictures_from_images(&images)[0], &[]);
-    if output == Path::new("-") {
-        write(&png);
-        return Ok(());
-    }
-    Ok(write_new(output, &png, force)?)
+    put(&png, Some(output), force)
 }
 
 fn inspect(data: Option<&Path>, json: bool, options: &PipelineOptions) -> Result<(), Failure> {

@@ -136,10 +136,9 @@ impl Given {
                 "give a clip, an animated picture or a folder of frames",
             ));
         }
-        let usual = || FrameRate::near(USUAL_RATE).expect("a rate that is written here");
         Ok(Self {
             path: path.into(),
-            rate: rate.or(reader.info().rate).unwrap_or_else(usual),
+            rate: rate.or(reader.info().rate).unwrap_or_else(usual_rate),
             resampled: rate.is_some(),
             frames,
             notes: Vec::new(),
@@ -398,14 +397,20 @@ impl<'a> Job<'a> {
     }
 }
 
+/// The rate of clips of which nobody says it.
+pub fn usual_rate() -> FrameRate {
+    FrameRate::near(USUAL_RATE).expect("a rate that is written here")
+}
+
 /// `[1, time, 3, height, width]` as pictures.
-fn pictures(frames: &Tensor<5>) -> Vec<Picture> {
+pub fn pictures(frames: &Tensor<5>) -> Vec<Picture> {
     pictures_from_images(&Images {
         pixels: frames.clone().squeeze_dim(0),
     })
 }
 
-fn fraction(rate: FrameRate) -> String {
+/// A rate as files have it.
+pub fn fraction(rate: FrameRate) -> String {
     let (numerator, denominator) = rate.fraction();
     format!("{numerator}/{denominator}")
 }

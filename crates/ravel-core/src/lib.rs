@@ -27,4 +27,7 @@ pub use tokenize::{
     CodeSpec, DecodeChunks, EncodeChunks, ImageSpec, ImageTokenizer, Images, Pyramid, SoundCodes,
     SoundSpec, SoundTokenizer, Streaming, Tokenizer, Waveform,
 };
-pub use video::{Canvas, Clip, FarFrames, FrameHead, FramePlace, VideoSpec, VideoTokenizer};
+pub use video::{
+    Canvas, Clip, ClipSpec, ClipTokenizer, FarFrames, FrameHead, FramePlace, UNKNOWN_RATE,
+    VideoSpec, VideoTokenizer,
+};

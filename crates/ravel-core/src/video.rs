@@ -3,7 +3,9 @@
 use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::{CodeSpec, Condition, Images, StepInput, Streaming, Tokenizer};
+use crate::{
+    CodeSpec, Codes, Condition, Error, Images, Layout, Result, StepInput, Streaming, Tokenizer,
+};
 
 /// Frames in time, RGB, channel first.
 #[derive(Debug, Clone)]
@@ -85,7 +87,162 @@ impl VideoSpec {
             .is_multiple_of(self.group)
             .then(|| 1 + later / self.group)
     }
+
+    /// The same as of a tokenizer of whole clips.
+    pub fn clip_spec(&self) -> ClipSpec {
+        ClipSpec {
+            codes: self.codes.clone(),
+            signal_size: Some(self.signal_size),
+            stride: self.signal_size.0 / self.grid.0.max(1),
+            group: self.group,
+            first_alone: true,
+        }
+    }
 }
+
+/// What a tokenizer of whole clips takes and gives: as many frames as groups hold, of any size that cells fill, one grid of codes for
+/// each group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClipSpec {
+    /// The codebooks.
+    #[serde(flatten)]
+    pub codes: CodeSpec,
+    /// Height and width of a frame in pixels, where only one size will do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signal_size: Option<(usize, usize)>,
+    /// Pixels a side that one position stands for.
+    pub stride: usize,
+    /// Frames of a group.
+    pub group: usize,
+    /// Whether the first frame is a group by itself.
+    pub first_alone: bool,
+}
+
+impl ClipSpec {
+    /// Groups that hold so many frames; none if there is no frame or a group would be cut.
+    pub fn groups_of(&self, frames: usize) -> Option<usize> {
+        let alone = usize::from(self.first_alone);
+        let rest = frames.checked_sub(alone)?;
+        let groups = alone + rest / self.group;
+        (rest.is_multiple_of(self.group) && groups > 0).then_some(groups)
+    }
+
+    /// Frames of so many groups.
+    pub fn frames_of(&self, groups: usize) -> usize {
+        match self.first_alone {
+            true => 1 + groups.saturating_sub(1) * self.group,
+            false => groups * self.group,
+        }
+    }
+
+    /// The size nearest below `height` and `width` that cells fill, one cell at least; the only one where there is but one.
+    pub fn size_near(&self, height: usize, width: usize) -> (usize, usize) {
+        let side = |side: usize| (side / self.stride).max(1) * self.stride;
+        self.signal_size.unwrap_or((side(height), side(width)))
+    }
+
+    /// How the codes of a clip are arranged.
+    ///
+    /// # Errors
+    /// [`Error::Signal`] if frames, size or channels do not fit.
+    pub fn layout_of(&self, clip: &Clip) -> Result<Layout> {
+        let [_, frames, channels, height, width] = clip.frames.dims();
+        let size = self.size_near(height, width);
+        let groups = self.groups_of(frames);
+        if let (Some(groups), true) = (groups, (channels, size) == (3, (height, width))) {
+            return Ok(Layout::Frames {
+                frames: groups,
+                height: height / self.stride,
+                width: width / self.stride,
+            });
+        }
+        let first = if self.first_alone {
+            "one frame and then "
+        } else {
+            ""
+        };
+        Err(Error::Signal {
+            found: format!("{frames} frames of {width} x {height} pixels and {channels} channels"),
+            expected: match self.signal_size {
+                Some((height, width)) => format!(
+                    "{first}groups of {} frames, {width} x {height} pixels of 3 channels",
+                    self.group
+                ),
+                None => format!(
+                    "{first}groups of {} frames, sides in multiples of {} pixels, 3 channels",
+                    self.group, self.stride
+                ),
+            },
+        })
+    }
+
+    /// Groups, rows and columns of codes that stand for a whole clip.
+    ///
+    /// # Errors
+    /// [`Error::Codes`] if the layout is another, not all of it is filled, or an id is too large.
+    pub fn grid_of(&self, codes: &Codes) -> Result<[usize; 3]> {
+        let wrong = |found: String, expected: String| Err(Error::Codes { found, expected });
+        let side = |size: fn((usize, usize)) -> usize| self.signal_size.map(size);
+        let fits =
+            |cells: usize, side: Option<usize>| side.is_none_or(|s| s / self.stride == cells);
+        let grid = match codes.layout {
+            Layout::Frames {
+                frames,
+                height,
+                width,
+            } if fits(height, side(|(height, _)| height))
+                && fits(width, side(|(_, width)| width)) =>
+            {
+                [frames, height, width]
+            }
+            _ => {
+                let expected = match self.signal_size {
+                    Some((height, width)) => {
+                        format!(
+                            "frames of {} x {}",
+                            height / self.stride,
+                            width / self.stride
+                        )
+                    }
+                    None => "frames".into(),
+                };
+                return wrong(codes.layout.describe(), expected);
+            }
+        };
+        let len = grid
+            .iter()
+            .try_fold(1usize, |len, &side| len.checked_mul(side));
+        let (depth, filled) = (codes.depth(), codes.filled());
+        if depth != self.codes.depth || filled == 0 || len != Some(filled) {
+            return wrong(
+                format!("{depth} times {filled} ids"),
+                format!(
+                    "{} for each place of {}",
+                    self.codes.depth,
+                    codes.layout.describe()
+                ),
+            );
+        }
+        let largest = codes.to_host().into_iter().flatten().max().unwrap_or(0);
+        match (largest as usize) < self.codes.codebook_size {
+            true => Ok(grid),
+            false => wrong(
+                format!("id {largest}"),
+                format!("an id below {}", self.codes.codebook_size),
+            ),
+        }
+    }
+}
+
+/// A tokenizer of clips of any length. Its groups may depend on all earlier ones, so a clip is coded as a whole; what can be entered
+/// anywhere is a [`VideoTokenizer`].
+pub trait ClipTokenizer: Tokenizer<Signal = Clip> {
+    /// Sizes and layout.
+    fn clip_spec(&self) -> &ClipSpec;
+}
+
+/// Frames a second of decoded clips: codes do not say it, and who knows replaces it.
+pub const UNKNOWN_RATE: f32 = 12.0;
 
 /// What is known after some groups: the state of decoding, of one size however long the video is.
 #[derive(Debug, Clone)]
@@ -224,4 +381,48 @@ pub trait FrameHead: Send {
     /// - `hidden`: `[batch, positions, d_model]`
     /// - returns: `[batch, positions, later_codebook_size]`
     fn logits(&self, hidden: Tensor<3>) -> Tensor<3>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(first_alone: bool) -> ClipSpec {
+        ClipSpec {
+            codes: CodeSpec {
+                codebook_size: 8,
+                code_width: 4,
+                depth: 1,
+            },
+            signal_size: None,
+            stride: 8,
+            group: 4,
+            first_alone,
+        }
+    }
+
+    #[test]
+    fn groups_and_frames_are_two_ways_to_count() {
+        for spec in [spec(true), spec(false)] {
+            for groups in 1..5 {
+                assert_eq!(spec.groups_of(spec.frames_of(groups)), Some(groups));
+            }
+            assert_eq!(spec.groups_of(0), None);
+        }
+        assert_eq!((spec(true).frames_of(3), spec(false).frames_of(3)), (9, 12));
+        assert_eq!(
+            (spec(true).groups_of(8), spec(false).groups_of(9)),
+            (None, None)
+        );
+    }
+
+    #[test]
+    fn sizes_are_filled_by_cells() {
+        assert_eq!(spec(true).size_near(23, 3), (16, 8));
+        let only = ClipSpec {
+            signal_size: Some((32, 48)),
+            ..spec(true)
+        };
+        assert_eq!(only.size_near(100, 100), (32, 48));
+    }
 }

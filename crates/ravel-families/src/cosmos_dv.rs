@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use burn::tensor::Device;
 use ravel_weights::{Checkpoint, KeyTable, load};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use wavelet_video::{Codebook, Patching, WaveletVideo, WaveletVideoConfig};
 
 use crate::{FamilyError, refused};
@@ -13,7 +14,7 @@ const FAMILY: &str = "cosmos_dv";
 const KEYS: &str = include_str!("../keys/cosmos_dv.keys.toml");
 
 /// What the reference's model takes, with its defaults.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Config {
     /// Channels of the decoder's input, and of the encoder's output but for `z_factor`.
     pub z_channels: usize,

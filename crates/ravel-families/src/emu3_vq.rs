@@ -1,20 +1,25 @@
-//! Emu3's video and image tokenizer (Wang et al. 2024, section 2.1) as the transformers library has it.
+//! Emu3's video and image tokenizer (Wang et al. 2024, section 2.1) as the transformers library has it, and as it was first published.
 
 use std::collections::BTreeMap;
 
 use burn::tensor::Device;
 use ravel_quant::VectorConfig;
 use ravel_weights::{Checkpoint, KeyTable, load};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use vq_video::{VqVideo, VqVideoConfig};
 
 use crate::{FamilyError, refused};
 
 const FAMILY: &str = "emu3_vq";
 const KEYS: &str = include_str!("../keys/emu3_vq.keys.toml");
+/// From the names that the tokenizer was first published with to those of the transformers library.
+const FIRST_KEYS: &str = include_str!("../keys/emu3_vision_tokenizer.keys.toml");
+/// A tensor of the first names that all configurations have.
+const FIRST_NAME: &str = "encoder.mid.block_1.conv1.weight";
 
 /// What the reference's model takes, with its defaults.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Config {
     /// Codes.
@@ -122,7 +127,80 @@ pub fn build(
     checkpoint: Checkpoint,
     device: &Device,
 ) -> Result<VqVideo, FamilyError> {
+    let mut checkpoint = checkpoint;
+    if checkpoint.shape(FIRST_NAME).is_some() {
+        let first = KeyTable::parse("emu3_vision_tokenizer.keys.toml", FIRST_KEYS)?;
+        checkpoint = first.apply(checkpoint, &BTreeMap::new())?;
+    }
     let table = KeyTable::parse("emu3_vq.keys.toml", KEYS)?;
     let checkpoint = table.apply(checkpoint, &BTreeMap::new())?;
     Ok(load(config.tokenizer()?.init(device), &checkpoint, "")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Int, Tensor};
+    use ravel_testkit::{device, formula_ids, golden_folder, values};
+    use ravel_weights::{Dtype, save};
+
+    use super::*;
+
+    /// The name that the tokenizer's first code has for one of the transformers library, and whether its weight was a convolution.
+    fn first_name(name: &str) -> (String, bool) {
+        let mut name = name
+            .replace(".down_block.", ".")
+            .replace(".up_block.", ".")
+            .replace(".middle_block.", ".mid.")
+            .replace("mid.attn_norm.", "mid.attn_1.norm.");
+        if let Some((before, after)) = name.clone().split_once("attn_norms.") {
+            let (at, rest) = after.split_once('.').unwrap();
+            name = format!("{before}attn.{at}.norm.{rest}");
+        }
+        let mut linear = false;
+        for part in ["q", "k", "v", "out"] {
+            let (ours, theirs) = (format!(".{part}_proj."), part.replace("out", "proj_out"));
+            if name.contains(&ours) {
+                name = name.replace(&ours, &format!(".{theirs}."));
+                linear = name.ends_with("weight");
+            }
+        }
+        (name, linear)
+    }
+
+    #[test]
+    fn both_ways_of_naming_its_weights_give_one_tokenizer() {
+        for case in ["emu3_vq", "emu3_vq_heads"] {
+            let case = golden_folder().join(case);
+            let config: Config =
+                serde_json::from_str(&std::fs::read_to_string(case.join("config.json")).unwrap())
+                    .unwrap();
+            let ours = || Checkpoint::open(&case.join("model.safetensors")).unwrap();
+            let named = ours();
+            let names = named.names().filter(|name| !name.contains("num_batches"));
+            let tensors = names.map(|name| {
+                let (first, linear) = first_name(name);
+                let mut data = named.real(name).unwrap();
+                if linear {
+                    let mut shape = data.shape().to_vec();
+                    shape.extend([1, 1]);
+                    data = burn::tensor::TensorData::new::<f32, _>(
+                        data.as_slice::<f32>().unwrap().to_vec(),
+                        shape,
+                    );
+                }
+                (first, data)
+            });
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("first.safetensors");
+            save(&path, tensors, &BTreeMap::new(), Dtype::Keep).unwrap();
+            let first = Checkpoint::open(&path).unwrap();
+            assert!(first.names().any(|name| name.contains(".mid.attn_1.q.")));
+            let ids: Tensor<4, Int> = formula_ids([1, 1, 4, 4], 3, 32, &device());
+            let made = |checkpoint| {
+                let module = build(&config, checkpoint, &device()).unwrap();
+                values(&module.decode(ids.clone()))
+            };
+            assert_eq!(made(ours()), made(first));
+        }
+    }
 }

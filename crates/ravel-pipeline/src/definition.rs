@@ -270,8 +270,16 @@ impl Definition {
             source,
         };
         let tokenizer = self.tokenizer_part()?;
+        let weights = || {
+            let checked = source.check(tokenizer.weights());
+            checked.map_err(|error| error.of(&self.name))
+        };
+        if self.task == Task::VideoTokenizer && tokenizer.is_clip() {
+            tokenizer.clip_spec().map_err(part)?;
+            return weights();
+        }
         let spec = tokenizer.video_spec().map_err(part)?;
-        source.check(tokenizer.weights())?;
+        weights()?;
         if self.task == Task::VideoTokenizer {
             return Ok(());
         }

@@ -5,6 +5,7 @@
 
 mod build;
 mod caption;
+mod clip;
 mod conditioner;
 mod definition;
 mod image_model;
@@ -21,6 +22,7 @@ mod video;
 
 pub use build::{Parts, build, build_tokenizer, build_video_tokenizer};
 pub use caption::CaptionConditioner;
+pub use clip::build_clip_tokenizer;
 pub use conditioner::{ClassConditioner, Conditioner, WordConditioner};
 pub use definition::{BackbonePart, Definition, Task, TextPart, schema};
 pub use image_model::{ModelPart, build_random};

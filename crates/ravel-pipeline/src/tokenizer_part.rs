@@ -4,7 +4,9 @@ use causal_video::{CausalVideoConfig, PerFrame};
 use multirate_codec::SnacConfig;
 use multiscale_image::MultiscaleImageConfig;
 use ravel_core::{ImageSpec, VideoSpec};
-use ravel_families::{FamilyError, chameleon_vq, infinity_vae, janus_vq, llamagen_vq, var};
+use ravel_families::{
+    FamilyError, chameleon_vq, cosmos_dv, emu3_vq, infinity_vae, janus_vq, llamagen_vq, var,
+};
 use rvq_codec::{DacConfig, EncodecConfig, FireflyConfig, MimiConfig, SpectralConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -79,6 +81,21 @@ pub enum TokenizerPart {
         /// Sizes.
         config: CausalVideoConfig,
     },
+    /// Emu3's video tokenizer as it was published.
+    Emu3Vq {
+        /// File with the weights, of the tokenizer alone or of the whole model.
+        weights: String,
+        /// Sizes, in the words of its code; those that were published where nothing is said.
+        #[serde(default)]
+        config: Sizes<emu3_vq::Config>,
+    },
+    /// Cosmos' discrete video tokenizer as it was published.
+    CosmosDv {
+        /// File with the weights.
+        weights: String,
+        /// Sizes, in the words of its code.
+        config: Sizes<cosmos_dv::Config>,
+    },
     /// EnCodec as it was published.
     Encodec {
         /// File with the weights.
@@ -141,6 +158,8 @@ impl TokenizerPart {
             Self::ChameleonVq { .. } => "chameleon-vq",
             Self::InfinityVae { .. } => "infinity-vae",
             Self::CausalVideo { .. } => "causal-video",
+            Self::Emu3Vq { .. } => "emu3-vq",
+            Self::CosmosDv { .. } => "cosmos-dv",
             Self::Encodec { .. } => "encodec",
             Self::Dac { .. } => "dac",
             Self::Snac { .. } => "snac",
@@ -161,6 +180,8 @@ impl TokenizerPart {
             | Self::ChameleonVq { weights, .. }
             | Self::InfinityVae { weights, .. }
             | Self::CausalVideo { weights, .. }
+            | Self::Emu3Vq { weights, .. }
+            | Self::CosmosDv { weights, .. }
             | Self::Encodec { weights, .. }
             | Self::Dac { weights, .. }
             | Self::Snac { weights, .. }
@@ -204,13 +225,18 @@ impl TokenizerPart {
     pub fn video_spec(&self) -> ravel_core::Result<VideoSpec> {
         match self {
             Self::CausalVideo { config, .. } => config.validate().map(|()| config.spec()),
+            Self::Emu3Vq { .. } | Self::CosmosDv { .. } => Err(ravel_core::Error::Config {
+                field: "tokenizer.kind".into(),
+                found: self.kind().into(),
+                expected: "one whose codes can be continued from any frame".into(),
+            }),
             image => PerFrame::spec_of(&image.spec()?),
         }
     }
 }
 
 /// What a reader of a configuration says, without the family's name.
-fn of_part<T>(read: Result<T, FamilyError>) -> ravel_core::Result<T> {
+pub(crate) fn of_part<T>(read: Result<T, FamilyError>) -> ravel_core::Result<T> {
     read.map_err(|error| match error {
         FamilyError::Part { source, .. } => source,
         other => ravel_core::Error::Config {

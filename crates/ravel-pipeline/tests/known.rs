@@ -143,6 +143,24 @@ fn picture_tokenizers_have_their_stated_codes() {
     }
 }
 
+#[test]
+fn clip_tokenizers_have_their_stated_codes() {
+    let check = |name: &str, time: usize, side: usize, size: usize, first_alone: bool| {
+        let spec = definition(name).tokenizer.unwrap().clip_spec().unwrap();
+        assert_eq!((spec.group, spec.stride), (time, side), "{name}");
+        assert_eq!(
+            (spec.codes.codebook_size, spec.codes.depth),
+            (size, 1),
+            "{name}"
+        );
+        assert_eq!(spec.first_alone, first_alone, "{name}");
+    };
+    check("emu3-visiontokenizer", 4, 8, 32_768, false);
+    check("cosmos-dv4x8x8", 4, 8, 64_000, true);
+    check("cosmos-dv8x8x8", 8, 8, 64_000, true);
+    check("cosmos-dv8x16x16", 8, 16, 64_000, true);
+}
+
 /// What the projects state: rates of codes in a second, and kilobits.
 #[test]
 fn codecs_have_their_stated_rates() {

@@ -5,7 +5,7 @@ mod common;
 use std::borrow::Cow;
 use std::path::PathBuf;
 
-use common::{Pickle, f32s, legacy, torch, zip, zip_with};
+use common::{Pickle, f32s, legacy, torch, zip, zip_each, zip_with};
 use half::{bf16, f16};
 use ravel_weights::{Checkpoint, WeightsError};
 
@@ -278,6 +278,33 @@ fn a_whole_module_saved_as_an_object_gives_its_parameters() {
         .text("layer");
     let layer = weights(module(inner, "Layer").text("_parameters"), &[("weight", 1)]).op(b"sbssb");
     check_found(layer, &["layer.weight"], 1.0);
+}
+
+#[test]
+fn torch_script_gives_its_weights_and_its_program_is_not_looked_at() {
+    let module = |pickle: Pickle, class: &str| pickle.global("__torch__", class).op(&[b')', 0x81]);
+    let inner = module(
+        module(Pickle::new(), "Model").op(b"}").text("layer"),
+        "Layer",
+    );
+    let pickle = weights(inner, &[("weight", 1)])
+        .text("training")
+        .op(&[0x89, b's', b'b', b's', b'b'])
+        .stop();
+    let numbers = f32s(&[0.0, 1.0, 2.0]);
+    let program = b"not even a stream of deflate".as_slice();
+    let entries = |code: &'static str| {
+        zip_each(&[
+            ("net/data.pkl", &pickle, 0),
+            (code, program, 8),
+            ("net/data/0", &numbers, 0),
+            ("net/constants.pkl", b"\x80\x02).", 0),
+        ])
+    };
+    let file = opened(entries("net/code/__torch__.py")).unwrap();
+    assert_eq!(file.names().collect::<Vec<_>>(), ["layer.weight"]);
+    check_values(&file, "layer.weight", &[1], &[1.0]);
+    check_refused(entries("net/data/1"), "is compressed");
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use burn::tensor::{Int, Tensor};
 use ravel_core::{
-    Canvas, Clip, Codes, DecodeChunks, EncodeChunks, Error, Layout, Result, VideoTokenizer,
+    Canvas, Clip, Codes, DecodeChunks, EncodeChunks, Error, Layout, Result, UNKNOWN_RATE,
+    VideoTokenizer,
 };
 
 /// Codes of some groups as codes.
@@ -208,7 +209,7 @@ impl DecodeChunks for Decoding<'_> {
         }
         Ok(Clip {
             frames: Tensor::cat(frames, 1),
-            frames_per_second: FRAMES_PER_SECOND,
+            frames_per_second: UNKNOWN_RATE,
         })
     }
 
@@ -227,10 +228,7 @@ impl DecodeChunks for Decoding<'_> {
         let [batch, _, channels, height, width] = canvas.frames.dims();
         Ok(Clip {
             frames: Tensor::zeros([batch, 0, channels, height, width], &canvas.frames.device()),
-            frames_per_second: FRAMES_PER_SECOND,
+            frames_per_second: UNKNOWN_RATE,
         })
     }
 }
-
-/// Codes do not say how fast frames follow one another; who knows replaces it.
-const FRAMES_PER_SECOND: f32 = 12.0;

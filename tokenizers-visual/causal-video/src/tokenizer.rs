@@ -3,8 +3,8 @@
 use burn::tensor::activation::relu;
 use burn::tensor::{Int, Tensor};
 use ravel_core::{
-    Canvas, Clip, CodeSpec, Codes, DecodeChunks, EncodeChunks, Error, Result, Streaming, Tokenizer,
-    VideoSpec, VideoTokenizer,
+    Canvas, Clip, ClipSpec, ClipTokenizer, CodeSpec, Codes, DecodeChunks, EncodeChunks, Error,
+    Result, Streaming, Tokenizer, VideoSpec, VideoTokenizer,
 };
 use ravel_nn::conv::pixel_unshuffle;
 
@@ -16,14 +16,17 @@ use crate::{CausalVideo, CausalVideoConfig, grid_from_sequence, sequence_from_gr
 pub struct CausalVideoTokenizer {
     module: CausalVideo,
     spec: VideoSpec,
+    clip_spec: ClipSpec,
 }
 
 impl CausalVideoTokenizer {
     /// Weights with the configuration that they were made for.
     pub fn new(module: CausalVideo, config: &CausalVideoConfig) -> Self {
+        let spec = config.spec();
         Self {
             module,
-            spec: config.spec(),
+            clip_spec: spec.clip_spec(),
+            spec,
         }
     }
 
@@ -89,6 +92,12 @@ impl Streaming for CausalVideoTokenizer {
         _depth: usize,
     ) -> Box<dyn DecodeChunks<Signal = Clip> + '_> {
         Box::new(Decoding::new(self))
+    }
+}
+
+impl ClipTokenizer for CausalVideoTokenizer {
+    fn clip_spec(&self) -> &ClipSpec {
+        &self.clip_spec
     }
 }
 

@@ -1,7 +1,7 @@
 //! What fixes the tokenizer.
 
 use burn::tensor::Device;
-use ravel_core::{CodeSpec, Error, Result};
+use ravel_core::{ClipSpec, CodeSpec, Error, Result};
 use ravel_nn::conv::blocks::GROUPS;
 use ravel_quant::VectorConfig;
 use schemars::JsonSchema;
@@ -64,6 +64,17 @@ impl VqVideoConfig {
             codebook_size: self.codebook.codebook_size,
             code_width: self.codebook.width,
             depth: 1,
+        }
+    }
+
+    /// What clips it takes and how it arranges their codes.
+    pub fn clip_spec(&self) -> ClipSpec {
+        ClipSpec {
+            codes: self.spec(),
+            signal_size: None,
+            stride: self.stride(),
+            group: self.time_factor(),
+            first_alone: false,
         }
     }
 

@@ -11,11 +11,13 @@ use ravel_quant::VectorQuantizer;
 pub use config::VqVideoConfig;
 pub use decoder::VqVideoDecoder;
 pub use encoder::VqVideoEncoder;
+pub use tokenizer::VqVideoTokenizer;
 
 mod blocks;
 mod config;
 mod decoder;
 mod encoder;
+mod tokenizer;
 
 /// The weights.
 #[derive(Module, Debug)]

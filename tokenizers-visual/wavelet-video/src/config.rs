@@ -1,7 +1,7 @@
 //! What fixes the tokenizer.
 
 use burn::tensor::{Device, FloatDType, Int, Tensor};
-use ravel_core::{CodeSpec, Error, Result};
+use ravel_core::{ClipSpec, CodeSpec, Error, Result};
 use ravel_nn::conv::causal::{Before, CausalConv, CausalConvConfig};
 use ravel_quant::{Bound, FiniteQuantizer};
 use schemars::JsonSchema;
@@ -177,6 +177,17 @@ impl WaveletVideoConfig {
             codebook_size: self.codebook.finite().codebook_size(),
             code_width: self.codebook.width(),
             depth: self.codebook.depth(),
+        }
+    }
+
+    /// What clips it takes and how it arranges their codes.
+    pub fn clip_spec(&self) -> ClipSpec {
+        ClipSpec {
+            codes: self.spec(),
+            signal_size: None,
+            stride: self.stride(),
+            group: self.time_factor(),
+            first_alone: true,
         }
     }
 

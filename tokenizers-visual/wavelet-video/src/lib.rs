@@ -12,6 +12,7 @@ pub use config::{Codebook, WaveletVideoConfig};
 pub use decoder::WaveletDecoder;
 pub use encoder::WaveletEncoder;
 pub use patch::{Patching, patched, unpatched};
+pub use tokenizer::WaveletVideoTokenizer;
 
 mod blocks;
 mod config;
@@ -19,6 +20,7 @@ mod decoder;
 mod encoder;
 mod patch;
 mod resample;
+mod tokenizer;
 
 /// The weights.
 #[derive(Module, Debug)]

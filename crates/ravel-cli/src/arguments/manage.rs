@@ -8,10 +8,11 @@ use super::{DeviceOptions, PipelineOptions};
 
 #[derive(Subcommand)]
 pub enum TokenizerCommand {
-    /// The codes of a picture or a sound, as JSON.
+    /// The codes of a picture, a sound or a clip, as JSON.
     Encode {
-        /// PNG, JPEG, WebP or GIF, fitted to the tokenizer's size on white; for a codec WAV, brought to its rate and channels.
-        #[arg(value_name = "PICTURE|WAV")]
+        /// PNG, JPEG, WebP or GIF, fitted to the tokenizer's size on white; for a codec WAV, brought to its rate and channels; for a
+        /// tokenizer of clips a folder of frames, GIF, APNG, WebP or a video file, brought to a size that its cells fill.
+        #[arg(value_name = "PICTURE|WAV|CLIP")]
         input: PathBuf,
         /// Where to write; standard output without it.
         #[arg(short, long, value_name = "FILE|-")]
@@ -25,11 +26,11 @@ pub enum TokenizerCommand {
         #[command(flatten)]
         pipeline: PipelineOptions,
     },
-    /// The picture or the sound of codes that `encode` wrote.
+    /// The picture, the sound or the clip of codes that `encode` wrote.
     Decode {
         /// The codes.
         codes: PathBuf,
-        /// The PNG or WAV to write, or `-`.
+        /// The PNG, WAV or clip to write, or `-`.
         #[arg(short, long, value_name = "FILE|-")]
         output: PathBuf,
         /// Replace a file that is there.
@@ -54,8 +55,8 @@ pub enum TokenizerCommand {
     },
     /// What is lost on the way to codes and back.
     Eval {
-        /// Captioned pictures (JSON lines); for a codec WAV files and folders of them.
-        #[arg(long, value_name = "ROWS|WAV|FOLDER", num_args = 1..)]
+        /// Captioned pictures (JSON lines); for a codec WAV files and folders of them; for a tokenizer of clips clips.
+        #[arg(long, value_name = "ROWS|WAV|CLIP|FOLDER", num_args = 1..)]
         data: Vec<PathBuf>,
         /// Print JSON.
         #[arg(long)]

@@ -1,4 +1,4 @@
-//! The zip files that `torch.save` writes: entries stored as they are, so a tensor is a span of the file.
+//! The zip files that `torch.save` and TorchScript write: entries stored as they are, so a tensor is a span of the file.
 //!
 //! Names follow PKWARE's APPNOTE 6.3, sections 4.3.7 to 4.3.16.
 
@@ -23,6 +23,9 @@ pub(super) fn entries(bytes: &[u8]) -> Result<BTreeMap<String, Range<usize>>, St
     for _ in 0..count {
         let entry = Entry::read(bytes, at).ok_or("its directory is damaged")?;
         at = entry.next;
+        if is_code(&entry.name) {
+            continue;
+        }
         if entry.method != 0 {
             return Err(format!(
                 "entry `{}` is compressed, which torch.save never does",
@@ -36,6 +39,12 @@ pub(super) fn entries(bytes: &[u8]) -> Result<BTreeMap<String, Range<usize>>, St
         }
     }
     Ok(entries)
+}
+
+/// Whether an entry is a program that TorchScript keeps beside the weights, compressed; it is never looked at.
+fn is_code(name: &str) -> bool {
+    let inside = name.split_once('/').map(|(_archive, inside)| inside);
+    inside.is_some_and(|inside| inside.starts_with("code/"))
 }
 
 /// Number of entries and where the directory begins.

@@ -74,8 +74,17 @@ pub fn zip(entries: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 pub fn zip_with(entries: &[(&str, &[u8])], method: u16) -> Vec<u8> {
+    let each: Vec<_> = entries
+        .iter()
+        .map(|&(name, data)| (name, data, method))
+        .collect();
+    zip_each(&each)
+}
+
+/// A zip file of entries that say how they are packed.
+pub fn zip_each(entries: &[(&str, &[u8], u16)]) -> Vec<u8> {
     let (mut bytes, mut directory) = (Vec::new(), Vec::new());
-    for (name, data) in entries {
+    for (name, data, method) in entries {
         let (local, size) = (bytes.len() as u32, data.len() as u32);
         let name_len = name.len() as u16;
         let middle = [
