@@ -229,6 +229,44 @@ fn checks_can_be_left_out_and_are_remembered() {
 }
 
 #[test]
+#[cfg(feature = "video")]
+fn compressed_recordings_can_be_made_again() {
+    let folder = folder();
+    good(speak(folder.path(), &["Two cats.", "-o", "a.flac", "-q"]));
+    good(speak(folder.path(), &["Two cats.", "-o", "a.wav", "-q"]));
+    let run = ravel(folder.path(), &["replay", "a.flac"]);
+    assert!(good(run).text().contains("the same bytes again"));
+    // Without loss: the WAV file comes out of it, but for its own name.
+    good(ravel(folder.path(), &["replay", "a.flac", "-o", "b.wav"]));
+    let read = |name: &str| std::fs::read(folder.path().join(name)).unwrap();
+    assert!(read("b.wav") == read("a.wav"));
+    assert!(read("a.flac").starts_with(b"fLaC"));
+    std::fs::write(folder.path().join("b.flac"), &read("a.flac")[..100]).unwrap();
+    check_refused(&ravel(folder.path(), &["replay", "b.flac"]), "b.flac");
+}
+
+#[test]
+#[cfg(unix)]
+fn a_full_standard_output_is_told() {
+    let pipeline = trained().join("runs/tiny-speech/pipeline.toml");
+    let all = [
+        "speak",
+        "One.",
+        "-o",
+        "-",
+        "--stream",
+        "--pipeline",
+        pipeline.to_str().unwrap(),
+    ];
+    let full = std::fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let run = command(trained(), &all).stdout(full).output().unwrap();
+    check_refused(&from(run), "standard output");
+}
+
+#[test]
 fn text_comes_from_files_and_standard_input() {
     let folder = folder();
     std::fs::write(folder.path().join("text.txt"), "One.\n\nTwo.\n").unwrap();
@@ -315,8 +353,14 @@ fn what_cannot_be_said_is_refused_and_leaves_nothing() {
     );
     refused(&["hello", "--speed", "warp"], "no speed `warp`");
     refused(&["hello", "--temperature", "-1"], "temperature");
-    refused(&["hello", "-o", "out.mp3"], "written as WAV");
+    refused(&["hello", "-o", "out.m4a"], "written as WAV");
     refused(&["hello", "-o", "absent/out.wav"], "absent/out.wav");
+    refused(&["hello", "-o", "absent/out.flac"], "absent/out.flac");
+    refused(&["hello", "-o", "/dev/null/out.wav"], "/dev/null/out.wav");
+    #[cfg(feature = "video")]
+    refused(&["hello", "-o", "out.opus"], "4000 samples a second");
+    #[cfg(not(feature = "video"))]
+    refused(&["hello", "-o", "out.opus"], "it writes WAV");
     refused(&["--text-file", "absent.txt"], "absent.txt");
     let long = folder.path().join("long.txt");
     std::fs::write(&long, "a ".repeat(500_000)).unwrap();

@@ -5,7 +5,8 @@
     tests/word_error.py data/speech/speech.jsonl --split held-out            # the data's own recordings
     tests/word_error.py data/speech/speech.jsonl --split held-out --wavs out # others of the same names (00000.wav, ...)
 
-By default any of the texts' words may follow any other (a grammar); `--open` uses the model's trigram language model.
+By default a word may follow another one where it does so in some text (a word-pair grammar); `--open` uses the model's trigram language
+model.
 `ravel eval` runs this file for pipelines that speak.
 """
 
@@ -43,11 +44,24 @@ def sound(path):
 
 def recogniser(rows, use_lm):
     decoder = Decoder(samprate=16000, loglevel="FATAL")
-    if not use_lm:
-        known = sorted({word for row in rows for word in words(row["text"]) if decoder.lookup_word(word)})
-        grammar = "#JSGF V1.0; grammar loop; public <loop> = ( " + " | ".join(known) + " )+ ;"
-        decoder.add_jsgf_string("loop", grammar)
-        decoder.activate_search("loop")
+    if use_lm:
+        return decoder
+    followers = {}
+    for row in rows:
+        known = [word for word in words(row["text"]) if decoder.lookup_word(word)]
+        for before, word in zip([None, *known], [*known, None]):
+            followers.setdefault(before, set()).add(word)
+    # A state stands for the word that led to it: the first one for none, the last one for the end.
+    state = {word: at for at, word in enumerate(sorted(filter(None, followers)), 1)}
+    state[None], end = 0, len(state) + 1
+    steps = []
+    for before, after in sorted(followers.items(), key=lambda item: state[item[0]]):
+        for word in sorted(filter(None, after)):
+            steps.append((state[before], state[word], 1 / len(after), word))
+        # A recording may break off anywhere.
+        steps.append((state[before], end, 1 / len(after)))
+    decoder.add_fsg("pairs", decoder.create_fsg("pairs", 0, end, steps))
+    decoder.activate_search("pairs")
     return decoder
 
 

@@ -92,6 +92,10 @@ impl From<ravel_media::MediaError> for Failure {
                 error,
                 "build it with `--features video` (FFmpeg's libraries are needed), or use GIF, PNG, WebP or a folder of frames",
             ),
+            MediaError::NeedsSound { .. } => Self::input_with(
+                error,
+                "build it with `--features video` (FFmpeg's libraries are needed), or name a file that ends in .wav",
+            ),
             MediaError::Clip { .. } => Self::input_with(
                 error,
                 "`ravel doctor` lists the formats of clips; only local files are read",

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use ravel_decode::SamplerConfig;
-use ravel_media::{read_wav, wav_text};
+use ravel_media::{SoundFormat, read_clip_text, read_wav, wav_text};
 use serde_json::json;
 use text_to_speech::{Checks, Metadata, Plan, Reference, Request, TextToSpeech};
 
@@ -260,7 +260,7 @@ pub fn open(name: &str, device: DeviceName) -> Result<TextToSpeech, Failure> {
     Ok(TextToSpeech::new(pipelines::speech(name, device)?))
 }
 
-/// What a WAV file says about how it was made; nothing of another kind of file.
+/// What a recording says about how it was made; nothing of another kind of file.
 pub fn said(path: &Path) -> Option<String> {
     let mut head = Vec::new();
     File::open(path)
@@ -268,12 +268,18 @@ pub fn said(path: &Path) -> Option<String> {
         .take(HEAD)
         .read_to_end(&mut head)
         .ok()?;
-    if !head.starts_with(b"RIFF") || head.get(8..12) != Some(b"WAVE") {
-        return None;
+    if head.starts_with(b"RIFF") && head.get(8..12) == Some(b"WAVE") {
+        let comment = wav_text(&head)
+            .into_iter()
+            .find(|(name, _)| name == COMMENT);
+        return Some(comment.map_or(String::new(), |(_, value)| value));
     }
-    let text = wav_text(&head);
-    let comment = text.into_iter().find(|(name, _)| name == COMMENT);
-    Some(comment.map_or(String::new(), |(_, value)| value))
+    compressed(path).then(|| read_clip_text(path).ok().flatten().unwrap_or_default())
+}
+
+/// Whether a file is compressed sound by its name.
+fn compressed(path: &Path) -> bool {
+    SoundFormat::of_path(path).is_some_and(|format| format != SoundFormat::Wav)
 }
 
 /// Speaks a recording again from its own metadata.
@@ -331,12 +337,25 @@ fn compared(
     plan: &Plan,
 ) -> Result<(), Failure> {
     let shown = options.file.display();
-    let mut sink = Output::Standard.open(pipeline, metadata, false, false)?;
-    spoken(pipeline, plan, &mut sink, true)?;
-    let made = sink.into_bytes();
-    let before = std::fs::read(&options.file)
-        .map_err(|error| Failure::input(format!("{shown}: {error}")))?;
-    if made != Some(before) {
+    let failed = |error: std::io::Error| Failure::input(format!("{shown}: {error}"));
+    let made = match compressed(&options.file) {
+        true => {
+            let folder = tempfile::tempdir().map_err(failed)?;
+            let again = folder
+                .path()
+                .join(options.file.file_name().unwrap_or_default());
+            let mut sink = Output::File(again.clone()).open(pipeline, metadata, false, false)?;
+            spoken(pipeline, plan, &mut sink, true)?;
+            sink.finish()?;
+            Some(std::fs::read(again).map_err(failed)?)
+        }
+        false => {
+            let mut sink = Output::Standard.open(pipeline, metadata, false, false)?;
+            spoken(pipeline, plan, &mut sink, true)?;
+            sink.into_bytes()
+        }
+    };
+    if made != Some(std::fs::read(&options.file).map_err(failed)?) {
         return Err(Failure::runtime(format!("{shown}: the bytes differ")));
     }
     progress::say(&format!("{shown}: the same bytes again"));

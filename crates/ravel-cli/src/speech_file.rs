@@ -4,7 +4,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use ravel_files::WholeFile;
-use ravel_media::{MediaError, pcm16, wav_header};
+use ravel_media::{MediaError, SoundFormat, SoundSink, pcm16, sound_file, wav_header};
 use serde_json::json;
 use text_to_speech::{Metadata, TextToSpeech};
 
@@ -35,15 +35,16 @@ impl Output {
             None => PathBuf::from(named(text)),
         };
         let extension = path.extension().and_then(|extension| extension.to_str());
-        let other = [
-            "flac", "mp3", "ogg", "opus", "m4a", "aac", "aif", "aiff", "raw",
-        ];
+        let other = ["m4a", "aac", "aif", "aiff", "raw"];
         if let Some(found) = extension.map(str::to_ascii_lowercase)
             && other.contains(&found.as_str())
         {
             return Err(Failure::input_with(
-                format!("{}: sound is written as WAV", path.display()),
-                "name a file that ends in .wav",
+                format!(
+                    "{}: sound is written as WAV, FLAC, MP3 or Opus",
+                    path.display()
+                ),
+                "name a file that ends in .wav, .flac, .mp3 or .opus",
             ));
         }
         if !options.force && path.exists() {
@@ -63,6 +64,15 @@ impl Output {
         let said = json!(metadata).to_string();
         let mut sink = Sink {
             rate: pipeline.sample_rate_hz(),
+            written: 0,
+            place: match self {
+                Self::Standard if stream => Place::Stream,
+                Self::Standard => Place::Memory(Vec::new()),
+                Self::File(path) => {
+                    let rate = pipeline.sample_rate_hz();
+                    Place::of_file(path, rate, &said, force)?
+                }
+            },
             text: vec![
                 (COMMENT, said),
                 (
@@ -71,15 +81,6 @@ impl Output {
                 ),
                 (SOURCE, "generated".to_string()),
             ],
-            written: 0,
-            place: match self {
-                Self::Standard if stream => Place::Stream,
-                Self::Standard => Place::Memory(Vec::new()),
-                Self::File(path) => Place::File(
-                    WholeFile::create(&path, force).map_err(|error| at(&path, &error))?,
-                    path,
-                ),
-            },
         };
         sink.begin()?;
         Ok(sink)
@@ -107,7 +108,7 @@ fn named(text: &str) -> String {
     }
 }
 
-/// A WAV file that grows.
+/// A file that grows.
 pub struct Sink {
     rate: u32,
     text: Vec<(&'static str, String)>,
@@ -119,10 +120,28 @@ pub struct Sink {
 enum Place {
     /// Takes its place when it is whole.
     File(WholeFile, PathBuf),
+    /// The same, compressed.
+    Compressed(Box<dyn SoundSink>, PathBuf),
     /// Standard output as the sound is made; the header cannot know how long it will be.
     Stream,
     /// Standard output at the end.
     Memory(Vec<u8>),
+}
+
+impl Place {
+    /// By the end of the file's name; WAV where it says nothing.
+    fn of_file(path: PathBuf, rate: u32, said: &str, force: bool) -> Result<Self, Failure> {
+        match SoundFormat::of_path(&path) {
+            None | Some(SoundFormat::Wav) => {
+                let file = WholeFile::create(&path, force).map_err(|error| at(&path, &error))?;
+                Ok(Self::File(file, path))
+            }
+            Some(format) => {
+                let sink = sound_file(&path, format, rate, said, force)?;
+                Ok(Self::Compressed(sink, path))
+            }
+        }
+    }
 }
 
 impl Sink {
@@ -146,7 +165,7 @@ impl Sink {
                 progress::write(&header);
                 Ok(())
             }
-            Place::Memory(_) => Ok(()),
+            Place::Memory(_) | Place::Compressed(..) => Ok(()),
         }
     }
 
@@ -159,6 +178,7 @@ impl Sink {
                 .file()
                 .write_all(&bytes)
                 .map_err(|error| at(path, &error))?,
+            Place::Compressed(sink, _) => sink.push(samples)?,
             Place::Stream => progress::write(&bytes),
             Place::Memory(all) => all.extend(bytes),
         }
@@ -178,6 +198,10 @@ impl Sink {
                     .map_err(|error| at(&path, &error))?;
                 Ok(Some(path))
             }
+            Place::Compressed(sink, path) => {
+                sink.finish()?;
+                Ok(Some(path))
+            }
             Place::Stream => Ok(None),
             Place::Memory(all) => {
                 progress::write(&header);
@@ -186,6 +210,7 @@ impl Sink {
             }
         }
     }
+
     /// The whole file, where it was kept in memory.
     pub fn into_bytes(self) -> Option<Vec<u8>> {
         let header = self.header(Some(self.written));

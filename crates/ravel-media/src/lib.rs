@@ -5,6 +5,7 @@ mod picture;
 mod read;
 mod sheet;
 mod sound;
+mod sound_file;
 mod wav;
 mod write;
 
@@ -18,6 +19,7 @@ pub use picture::{Picture, images_from_pictures, pictures_from_images};
 pub use read::{MAX_SIDE, decode_image, read_image, read_png_text};
 pub use sheet::{contact_sheet, grid};
 pub use sound::{SAMPLE_RATES, Sound};
+pub use sound_file::{SoundFormat, SoundSink, sound_file};
 pub use wav::{decode_wav, encode_wav, pcm16, read_wav, wav_header, wav_text};
 pub use write::{encode_png, write_new};
 
@@ -92,8 +94,14 @@ pub enum MediaError {
         /// The file.
         path: PathBuf,
     },
-    /// A clip that cannot be encoded.
-    #[error("{path}: the clip cannot be encoded: {reason}")]
+    /// A compressed file of sound where the program was built without FFmpeg's libraries.
+    #[error("{path}: this program was built without FLAC, MP3 and Opus; it writes WAV")]
+    NeedsSound {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A clip or a sound that cannot be encoded.
+    #[error("{path}: it cannot be encoded: {reason}")]
     Encode {
         /// The file.
         path: PathBuf,

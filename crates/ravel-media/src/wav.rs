@@ -194,7 +194,7 @@ pub fn pcm16(samples: &[f32]) -> Vec<u8> {
     scaled.flatten().collect()
 }
 
-fn scaled(sample: f32) -> i16 {
+pub(crate) fn scaled(sample: f32) -> i16 {
     (sample.clamp(-1.0, 1.0) * f32::from(i16::MAX)).round() as i16
 }
 

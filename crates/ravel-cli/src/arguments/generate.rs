@@ -214,7 +214,7 @@ pub struct SpeakOptions {
     /// A file with the text, or `-` for standard input.
     #[arg(long, value_name = "FILE|-", conflicts_with = "text")]
     pub text_file: Option<PathBuf>,
-    /// Where to write: a WAV file, or `-` for standard output.
+    /// Where to write: a WAV, FLAC, MP3 or Opus file by its ending, or `-` for WAV on standard output.
     #[arg(short, long, value_name = "FILE|-")]
     pub output: Option<PathBuf>,
     /// A pipeline's name (`ravel pipelines list`) or its definition file.

@@ -22,6 +22,8 @@ use animation::{Animation, Kind};
 use folder::Folder;
 use steady::Steady;
 
+#[cfg(feature = "video")]
+pub use libav::SoundFile;
 pub use rate::FrameRate;
 pub use said::read_clip_text;
 pub use write::{ClipFormat, ClipPlan, ClipTarget, ClipWriter};

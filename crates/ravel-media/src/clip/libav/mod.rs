@@ -6,6 +6,7 @@
 mod colour;
 mod place;
 mod read;
+mod sound;
 mod write;
 
 use std::fs::File;
@@ -19,10 +20,13 @@ use super::write::about;
 use crate::MediaError;
 
 pub use read::VideoFile;
+pub use sound::SoundFile;
 pub use write::VideoWriter;
 
 /// Containers that are read.
 const CONTAINERS: &str = "mov,matroska,avi,mpegts,mpeg,ogg,ivf";
+/// Those and containers of sound, which are asked for their comments.
+const COMMENTED: &str = "mov,matroska,avi,mpegts,mpeg,ogg,ivf,flac,mp3";
 /// Most bytes of one allocation inside the libraries: a frame of the largest size that is taken.
 const MAX_ALLOCATION: usize = 1 << 28;
 
@@ -39,11 +43,11 @@ fn initialize() {
 }
 
 /// Opens a container and looks at its streams.
-fn open(path: &Path) -> Result<Input, MediaError> {
+fn open(path: &Path, containers: &str) -> Result<Input, MediaError> {
     initialize();
     let file = File::open(path).map_err(about(path))?;
     let mut options = Dictionary::new();
-    options.set("format_whitelist", CONTAINERS);
+    options.set("format_whitelist", containers);
     options.set("protocol_whitelist", "none");
     let io = StreamIo::from_read_seek(file).map_err(|error| undecodable(path, error))?;
     format::input_from_stream(io, None, Some(options)).map_err(|error| match error {
@@ -64,8 +68,13 @@ fn undecodable(path: &Path, error: Error) -> MediaError {
     }
 }
 
-/// The comment of a container.
+/// The comment of a container, or of its first stream.
 pub fn comment(path: &Path) -> Result<Option<String>, MediaError> {
-    let input = open(path)?;
-    Ok(input.metadata().get("comment").map(String::from))
+    let input = open(path, COMMENTED)?;
+    let own = input.metadata().get("comment").map(String::from);
+    let first = || {
+        let stream = input.stream(0)?;
+        stream.metadata().get("comment").map(String::from)
+    };
+    Ok(own.or_else(first))
 }

@@ -46,7 +46,7 @@ pub struct VideoFile {
 impl VideoFile {
     /// Opens the file and its best video stream, and decodes nothing yet.
     pub fn open(path: &Path) -> Result<Self, MediaError> {
-        let input = super::open(path)?;
+        let input = super::open(path, super::CONTAINERS)?;
         let Some(stream) = video_stream(&input) else {
             let sound = input.streams().best(media::Type::Audio).is_some();
             return Err(MediaError::Clip {

@@ -46,12 +46,12 @@ pub struct VideoWriter {
 }
 
 /// The first error of the system while writing, which the libraries only pass on as a number.
-type Fault = Arc<Mutex<Option<IoError>>>;
+pub(super) type Fault = Arc<Mutex<Option<IoError>>>;
 
 /// A writer that keeps its first error.
-struct Kept<W> {
-    inner: W,
-    fault: Fault,
+pub(super) struct Kept<W> {
+    pub inner: W,
+    pub fault: Fault,
 }
 
 impl<W> Kept<W> {
@@ -365,7 +365,7 @@ fn fill(frame: &mut Video, picture: &Picture) {
     }
 }
 
-fn failed(path: &Path, fault: &Fault, error: Error) -> MediaError {
+pub(super) fn failed(path: &Path, fault: &Fault, error: Error) -> MediaError {
     match fault.lock().expect("no holder panics").take() {
         Some(fault) => about(path)(fault),
         None => MediaError::Encode {
