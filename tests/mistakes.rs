@@ -171,3 +171,50 @@ fn strangers_are_told_in_pipelines_of_video_too() {
     check_refused(&run, "`stranger`");
     assert!(run.err.contains("1 missing"), "{}", run.err);
 }
+
+/// What Python would run on loading: `os.system("touch TRACE")`, as the pickles of the pickle module's own manual.
+fn calls_the_system(trace: &Path) -> Vec<u8> {
+    let command = format!("touch {}", trace.display());
+    let mut pickle = b"\x80\x02}X\x01\0\0\0wcos\nsystem\nX".to_vec();
+    pickle.extend((command.len() as u32).to_le_bytes());
+    pickle.extend(command.as_bytes());
+    pickle.extend(b"\x85Rs.");
+    pickle
+}
+
+/// The older files of `torch.save`: magic number, version and machine in front, the names of storages behind.
+fn old_torch(pickle: &[u8]) -> Vec<u8> {
+    let magic = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
+    let machine = b"\x80\x02}X\x0d\0\0\0little_endian\x88s.";
+    [
+        &magic[..],
+        b"\x80\x02M\xe9\x03.",
+        machine,
+        pickle,
+        b"\x80\x02].",
+    ]
+    .concat()
+}
+
+#[test]
+fn weights_that_would_run_a_program_are_refused_and_run_nothing() {
+    let folder = unpacked();
+    let trace = folder.path().join("trace");
+    let pickle = calls_the_system(&trace);
+    let weights = folder.path().join("generator.safetensors");
+    for bytes in [old_torch(&pickle), pickle] {
+        fs::write(&weights, bytes).unwrap();
+        let run = image_with(folder.path());
+        check_refused(
+            &run,
+            "generator.safetensors: not a PyTorch file that can be trusted",
+        );
+        assert!(!trace.exists() && !folder.path().join("out.png").exists());
+    }
+    fs::write(&weights, old_torch(&calls_the_system(&trace))).unwrap();
+    check_refused(
+        &image_with(folder.path()),
+        "it asks for `os.system`, which no weights need (nothing of it was run)",
+    );
+    assert!(!trace.exists());
+}

@@ -303,6 +303,38 @@ fn the_vocabulary_of_another_model_is_refused() {
         &text(folder.path(), &["The river"]),
         "the model's table of embeddings 100 rows: the file belongs to another model",
     );
+    // One that has too few ids is told by those that the configuration names.
+    let folder = published(4000);
+    let path = folder.path().join("config.json");
+    let config = std::fs::read_to_string(&path).unwrap();
+    let config = config.replace("\"eos_token_id\":1", "\"eos_token_id\":3999");
+    std::fs::write(&path, config).unwrap();
+    check_refused(
+        &text(folder.path(), &["The river"]),
+        "tokenizer.json has no id 3999, by which the model's texts begin or end (config.json): the file belongs to another model",
+    );
+}
+
+#[test]
+fn an_index_of_weights_cannot_lead_out_of_its_folder() {
+    let folder = published(600);
+    let secret = folder.path().join("model.safetensors");
+    let beside = tempfile::tempdir().unwrap();
+    let outside = beside.path().join("outside.safetensors");
+    std::fs::rename(secret, &outside).unwrap();
+    let steps = "../".repeat(12);
+    for file in [
+        outside.display().to_string(),
+        format!("{steps}{}", outside.strip_prefix("/").unwrap().display()),
+    ] {
+        let index = json!({"weight_map": {"model.norm.weight": file}});
+        let path = folder.path().join("model.safetensors.index.json");
+        std::fs::write(path, index.to_string()).unwrap();
+        check_refused(
+            &text(folder.path(), &["The river"]),
+            "is no plain file name beside it",
+        );
+    }
 }
 
 #[test]

@@ -94,6 +94,18 @@ pub enum PipelineError {
         /// Rows of the table.
         rows: usize,
     },
+    /// A vocabulary without an id that the model's configuration names.
+    #[error(
+        "{file} has no id {id}, by which the model's texts begin or end ({config}): the file belongs to another model"
+    )]
+    Foreign {
+        /// The vocabulary's file.
+        file: String,
+        /// The id.
+        id: u32,
+        /// The configuration's file.
+        config: String,
+    },
     /// A published model that cannot be built.
     #[error(transparent)]
     Family(#[from] ravel_families::FamilyError),

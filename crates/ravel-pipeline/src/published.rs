@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use ravel_decode::SamplerConfig;
-use ravel_families::language;
+use ravel_families::language::{self, LanguageConfig};
 use ravel_text::Vocabulary;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -183,11 +183,7 @@ pub(crate) fn build(
     config.validate()?;
     let vocabulary = source.read(&published.vocabulary)?;
     let vocabulary = Vocabulary::from_bytes(&vocabulary, &published.vocabulary)?;
-    check_vocabulary(
-        &vocabulary,
-        config.head.codebook_size,
-        &published.vocabulary,
-    )?;
+    check_ids(&vocabulary, &config, published)?;
     let maybe = |file: &Option<String>| file.as_ref().map(|file| text(source, file)).transpose();
     let chat = maybe(&published.chat)?;
     let generation: Generation = match &published.generation {
@@ -229,8 +225,25 @@ pub(crate) fn check(published: &Published, source: &Source) -> Result<(), Pipeli
     config.validate()?;
     let bytes = source.read(&published.vocabulary)?;
     let vocabulary = Vocabulary::from_bytes(&bytes, &published.vocabulary)?;
-    let rows = config.head.codebook_size;
-    check_vocabulary(&vocabulary, rows, &published.vocabulary)
+    check_ids(&vocabulary, &config, published)
+}
+
+/// Whether the vocabulary is the model's, as far as numbers tell: a row for each id, and an id for each that the configuration names.
+fn check_ids(
+    vocabulary: &Vocabulary,
+    config: &LanguageConfig,
+    published: &Published,
+) -> Result<(), PipelineError> {
+    check_vocabulary(vocabulary, config.head.codebook_size, &published.vocabulary)?;
+    let named = config.begin.iter().chain(&config.ends);
+    let unknown = named.copied().find(|&id| id as usize >= vocabulary.size());
+    unknown.map_or(Ok(()), |id| {
+        Err(PipelineError::Foreign {
+            file: published.vocabulary.clone(),
+            id,
+            config: published.config.clone(),
+        })
+    })
 }
 
 fn text(source: &Source, file: &str) -> Result<String, PipelineError> {
