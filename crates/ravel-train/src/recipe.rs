@@ -151,6 +151,10 @@ pub struct SpeechConfig {
     /// Share of utterances whose voice is not told, so that given codes can tell it.
     #[serde(default = "tenth")]
     pub drop_voice: f64,
+    /// Share of utterances that stand behind another one of the same voice, which is not told: how a voice is followed that is
+    /// shown.
+    #[serde(default)]
+    pub references: f64,
     /// Sampling settings, for samples and in the exported definition.
     #[serde(default)]
     pub sampler: SamplerConfig,
@@ -418,6 +422,12 @@ impl Recipe {
             return wrong(
                 "`groups` must be at least 1, or `start-from` name a run whose groups are kept",
             );
+        }
+        if let TaskConfig::Speech(task) = &self.task {
+            let shares = [task.drop_voice, task.references];
+            if shares.iter().any(|share| !(0.0..=1.0).contains(share)) {
+                return wrong("`drop-voice` and `references` are shares in 0..=1");
+            }
         }
         if let TaskConfig::Generator(task) = &self.task {
             let shares = [

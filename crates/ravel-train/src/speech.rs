@@ -51,12 +51,45 @@ pub(crate) struct Utterance {
     pub frames: usize,
 }
 
+impl Utterance {
+    /// This utterance and another one behind it, as one.
+    fn before(&self, other: &Self, text: &SpeechText) -> Self {
+        let rows = |one: &Self| one.codes.chunks(one.frames).map(<[u32]>::to_vec).collect();
+        let (first, then): (Vec<Vec<u32>>, Vec<Vec<u32>>) = (rows(self), rows(other));
+        let both = first.into_iter().zip(then);
+        Self {
+            voice: other.voice.clone(),
+            speed: other.speed.clone(),
+            symbols: text.joined(&self.symbols, &other.symbols),
+            codes: both
+                .flat_map(|(first, then)| [first, then].concat())
+                .collect(),
+            frames: self.frames + other.frames,
+        }
+    }
+}
+
+/// A number in `0..=1`.
+fn share(random: &mut impl Rng) -> f64 {
+    f64::from(random.next_u32()) / f64::from(u32::MAX)
+}
+
+fn by_voice(utterances: &[Utterance]) -> BTreeMap<String, Vec<usize>> {
+    let mut all: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (at, utterance) in utterances.iter().enumerate() {
+        all.entry(utterance.voice.clone()).or_default().push(at);
+    }
+    all
+}
+
 /// A generator in training.
 pub struct SpeechTask {
     recipe: Recipe,
     config: SpeechConfig,
     text: SpeechText,
     train: Vec<Utterance>,
+    /// Training utterances of each voice.
+    by_voice: BTreeMap<String, Vec<usize>>,
     held_out: Vec<Utterance>,
     tokenizer_definition: Definition,
     tokenizer: Box<dyn SoundTokenizer>,
@@ -114,6 +147,7 @@ impl SpeechTask {
         let average = first_weights(config, &text, device)?;
         let lengths = train.iter().map(|utterance| utterance.frames).collect();
         Ok(Self {
+            by_voice: by_voice(&train),
             batches: LikeLengths::new(seed.named("order"), lengths, recipe.batch),
             learner: Learner::new(average, recipe, device),
             recipe: recipe.clone(),
@@ -158,6 +192,19 @@ impl SpeechTask {
         let input = head.inputs(lesson.codes.clone(), &condition);
         let logits = head.logits_of(model.backbone.forward(input, &condition));
         lesson.loss(logits)
+    }
+
+    /// Some of the utterances behind another one of their voice, as a reference stands in front of what is said with it.
+    fn led(&self, items: &[usize], step: usize) -> Vec<Option<Utterance>> {
+        let mut random = self.seed.named("references").indexed(step as u64).stream();
+        let one = |&item: &usize| {
+            let asked = share(&mut random) < self.config.references;
+            let own = &self.train[item];
+            let others = &self.by_voice[&own.voice];
+            let other = others[(random.next_u64() % others.len() as u64) as usize];
+            (asked && other != item).then(|| self.train[other].before(own, &self.text))
+        };
+        items.iter().map(one).collect()
     }
 
     fn held_out_loss(&self) -> f64 {
@@ -322,11 +369,19 @@ impl Task for SpeechTask {
         self.learner.begin(step);
         let training = self.device.clone().autodiff();
         let items = self.batches.at(step);
-        let rows: Vec<&Utterance> = items.iter().map(|&item| &self.train[item]).collect();
         let mut random = self.seed.named("voices").indexed(step as u64).stream();
-        let unnamed: Vec<bool> = rows
+        let mut unnamed: Vec<bool> = items
             .iter()
-            .map(|_| f64::from(random.next_u32()) / f64::from(u32::MAX) < self.config.drop_voice)
+            .map(|_| share(&mut random) < self.config.drop_voice)
+            .collect();
+        let led = self.led(&items, step);
+        for (unnamed, led) in unnamed.iter_mut().zip(&led) {
+            *unnamed |= led.is_some();
+        }
+        let rows: Vec<&Utterance> = items
+            .iter()
+            .zip(&led)
+            .map(|(&item, led)| led.as_ref().unwrap_or(&self.train[item]))
             .collect();
         let loss = self.loss(&self.learner.model, &rows, &unnamed, &training);
         self.learner
