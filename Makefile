@@ -7,15 +7,16 @@ VIDEO := --features ravel-cli/video
 
 .PHONY: demo test test-gpu data data-speech data-text data-video bench bench-peers setup setup-gpu setup-video setup-data setup-data-speech setup-data-text
 
-## Builds Ravel and makes pictures, a clip that goes on and a text with the embedded defaults, in ./demo.
+## Builds Ravel and makes pictures, a clip that goes on, speech and a text with the embedded defaults, in ./demo.
 demo: setup-video
 	$(CARGO) build --release --package ravel-cli $(VIDEO)
 	mkdir -p demo
 	$(RAVEL) image "a red heart" -o demo/red-heart.png --force
 	$(RAVEL) image "smiling cat face" "flag: Japan" "woman firefighter: dark skin tone" --pipeline emoji-var --grid -o demo/three.png --preview demo/scales --force
 	$(RAVEL) video assets/examples/ball.gif -o demo/next.mp4 --frames 6 --with-context --force
+	$(RAVEL) speak "Good morning! The leaves of Japan are clean." -o demo/said.wav --force
 	$(RAVEL) text "It is a truth universally acknowledged" --max-tokens 60 > demo/truth.txt
-	@echo "pictures, a clip and a text are in ./demo"
+	@echo "pictures, a clip, speech and a text are in ./demo"
 
 ## Everything that CI checks: format, lints, documentation, arrows, tests.
 test: setup-video

@@ -330,9 +330,27 @@ fn a_voice_is_measured_on_what_was_held_out() {
 }
 
 #[test]
-fn a_program_without_a_voice_says_so() {
-    let run = ravel(folder().path(), &["speak", "hello"]);
-    check_refused(&run, "no trained voice is inside this program yet");
+fn the_voice_inside_the_program_speaks_at_once() {
+    let folder = folder();
+    let said = |name: &str, arguments: &[&str]| {
+        let all = ["speak", "The farmer is brown.", "-o", name];
+        good(ravel(folder.path(), &[&all[..], arguments].concat()));
+        std::fs::read(folder.path().join(name)).unwrap()
+    };
+    let cal = said("cal.wav", &[]);
+    let sound = ravel_media::read_wav(&folder.path().join("cal.wav")).unwrap();
+    let (samples, rate) = (&sound.channels[0], sound.sample_rate_hz);
+    let seconds = samples.len() as f64 / f64::from(rate);
+    assert!((0.7..3.0).contains(&seconds), "{seconds} s for four words");
+    let loudest = samples.iter().fold(0f32, |most, x| most.max(x.abs()));
+    assert!(loudest > 0.05, "silence: {loudest}");
+    assert_eq!(said("again.wav", &[]), cal);
+    assert_ne!(said("bob.wav", &["--voice", "bob"]), cal);
+    good(ravel(
+        folder.path(),
+        &["replay", "cal.wav", "-o", "back.wav"],
+    ));
+    assert_eq!(std::fs::read(folder.path().join("back.wav")).unwrap(), cal);
 }
 
 #[test]

@@ -16,6 +16,7 @@ use crate::failure::Failure;
 use crate::progress::say;
 
 /// The files of an embedded model.
+#[cfg(feature = "embedded")]
 macro_rules! embedded {
     ($folder:literal, $($file:literal),+) => {
         &[$((
@@ -26,6 +27,7 @@ macro_rules! embedded {
 }
 
 /// Those of a pipeline that makes pictures.
+#[cfg(feature = "embedded")]
 macro_rules! embedded_pictures {
     ($folder:literal) => {
         embedded!(
@@ -47,6 +49,15 @@ const EMBEDDED: &[(&str, Files)] = &[
         "sprites",
         embedded!(
             "sprites",
+            "pipeline.toml",
+            "generator.safetensors",
+            "tokenizer.safetensors"
+        ),
+    ),
+    (
+        "speak",
+        embedded!(
+            "speak",
             "pipeline.toml",
             "generator.safetensors",
             "tokenizer.safetensors"
@@ -156,8 +167,8 @@ pub fn speech(name: &str, device: DeviceName) -> Result<SpeechParts, Failure> {
     let unknown = !names().any(|known| known == name) && !Path::new(name).exists();
     if name == SPEECH && unknown {
         return Err(Failure::input_with(
-            "no trained voice is inside this program yet",
-            "train one (make data-speech; assets/recipes/speak-tokenizer.toml, then speak.toml) and name it: --pipeline runs/speak/pipeline.toml",
+            "no trained voice is inside this program: it was built without the feature `embedded`",
+            "name a pipeline that speaks: --pipeline assets/models/speak/pipeline.toml",
         ));
     }
     let (definition, source) = open_for(name, Task::TextToSpeech)?;

@@ -27,7 +27,7 @@ pub struct Options {
     #[arg(long, default_value = "assets/data")]
     lists: PathBuf,
     /// Training utterances.
-    #[arg(long, default_value_t = 3600)]
+    #[arg(long, default_value_t = 6000)]
     utterances: usize,
     /// Processes at a time; as many as there are cores by default.
     #[arg(long)]
