@@ -12,7 +12,9 @@ use ravel_backbone::Transformer;
 use ravel_core::{Codes, Condition, Decoding, Generator, Layout, Seed, SoundTokenizer, Start};
 use ravel_decode::OneByOne;
 use ravel_decode::sampler::all_ended;
-use ravel_heads::{HeadConfig, NextTokens, NextTokensConfig, PrefixConfig, PrefixEmbedding};
+use ravel_heads::{
+    Arrangement, HeadConfig, NextTokens, NextTokensConfig, PrefixConfig, PrefixEmbedding,
+};
 use ravel_pipeline::{BackbonePart, Definition, Source, SpeechText, TextPart};
 use ravel_weights::Checkpoint;
 
@@ -125,6 +127,12 @@ impl SpeechTask {
                 codes.codebook_size,
                 codes.codebook_size
             )));
+        }
+        if config.head.arrangement == (Arrangement::Flattened {}) {
+            return Err(wrong(
+                "`task.head.arrangement` is flattened, which speech is not trained with yet; take delayed or parallel"
+                    .into(),
+            ));
         }
         let sounds = Sounds::read(&config.rows, spec.sample_rate_hz)?;
         let text = SpeechText::new(
@@ -305,7 +313,7 @@ impl Lesson {
     pub fn new(rows: &[&Utterance], head: &NextTokensConfig, device: &Device) -> Self {
         let end = head.end.unwrap_or(0) as i32;
         let (steps, before) = match &head.arrangement {
-            ravel_heads::Arrangement::Delayed { steps, before, .. } => (steps.clone(), *before),
+            Arrangement::Delayed { steps, before, .. } => (steps.clone(), *before),
             _ => (vec![0; head.depth], 0),
         };
         let longest = steps.iter().copied().max().unwrap_or(0);
