@@ -131,6 +131,7 @@ pub fn encode(
 ) -> Result<(), Failure> {
     let given = codec.read(path)?;
     let codes = codec.tokenizer.encode(given.clip)?;
+    go_on()?;
     let filled = codes.filled().max(1);
     let file = ClipFile {
         tokenizer: codec.name.clone(),
@@ -159,6 +160,7 @@ pub fn decode(codec: &Codec, path: &Path, (output, force): (&Path, bool)) -> Res
         ))
     })?;
     let clip = codec.tokenizer.decode(&codes)?;
+    go_on()?;
     let most = clip.len();
     if !(1..=most).contains(&file.frames) {
         return Err(wrong(format!(
@@ -181,9 +183,18 @@ pub fn decode(codec: &Codec, path: &Path, (output, force): (&Path, bool)) -> Res
     let mut writer = ClipWriter::create(&target, &plan)?;
     writer.notes().iter().for_each(|line| note(line));
     for frame in &frames {
+        go_on()?;
         writer.push(frame)?;
     }
     Ok(writer.finish()?)
+}
+
+/// Ends the command where that was asked for; nothing is written then.
+fn go_on() -> Result<(), Failure> {
+    match interrupt::asked() {
+        true => Err(Failure::Interrupted),
+        false => Ok(()),
+    }
 }
 
 fn read_codes(codec: &Codec, path: &Path) -> Result<(Codes, ClipFile), Failure> {
@@ -280,9 +291,11 @@ impl Measured {
         let encode_seconds = begin.elapsed().as_secs_f64();
         let begin = Instant::now();
         let found = images(&codec.tokenizer.decode(&codes)?, given.frames);
+        // Reading a number waits for the device.
+        let _ = found.pixels.clone().sum().to_data();
+        let decode_seconds = begin.elapsed().as_secs_f64();
         let wanted = images(&given.clip, given.frames);
         let psnr = mean(&psnr(&found, &wanted));
-        let decode_seconds = begin.elapsed().as_secs_f64();
         let spec = codec.tokenizer.spec();
         let ids = codes.depth() * codes.filled();
         let bits = ids as f64 * (spec.codebook_size as f64).log2();

@@ -305,21 +305,36 @@ fn voices(
         to_nearest_other: 0.0,
     };
     for (row, made) in known.iter().zip(generated) {
-        let nearest = print_of(&made.sound).map(|print| voices.nearest(&print)[0].0 == row.voice);
-        report.named_nearest += usize::from(nearest == Some(true));
+        let print = print_of(&made.sound);
+        let nearest = print.map(|print| {
+            voices
+                .nearest(&print)
+                .first()
+                .map(|found| found.0 == row.voice)
+        });
+        report.named_nearest += usize::from(nearest == Some(Some(true)));
     }
-    let share = 1.0 / cloned.len().max(1) as f64;
+    let mut measured = 0u32;
     for (at, made) in cloned.iter().enumerate() {
         let (Some(print), Some(reference)) = (print_of(&made.sound), &references[at]) else {
             continue;
         };
         let nearest = voices.nearest(&print);
         let own = &new[at].voice;
-        report.clones_nearest += usize::from(nearest[0].0 == own);
-        report.to_reference += share * voices.similarity(&print, reference);
+        let first = nearest.first();
+        report.clones_nearest += usize::from(first.is_some_and(|found| found.0 == own));
+        report.to_reference += voices.similarity(&print, reference);
         let of = |own_voice: bool| nearest.iter().find(|(name, _)| (name == own) == own_voice);
-        report.to_voice += share * of(true).map_or(0.0, |found| found.1);
-        report.to_nearest_other += share * of(false).map_or(0.0, |found| found.1);
+        report.to_voice += of(true).map_or(0.0, |found| found.1);
+        report.to_nearest_other += of(false).map_or(0.0, |found| found.1);
+        measured += 1;
+    }
+    for sum in [
+        &mut report.to_reference,
+        &mut report.to_voice,
+        &mut report.to_nearest_other,
+    ] {
+        *sum /= f64::from(measured.max(1));
     }
     report
 }

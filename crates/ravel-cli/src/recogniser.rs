@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::failure::Failure;
+use crate::interrupt;
 
 /// Recognises files and counts errors; `tests/word_error.py` is a tool by itself, too.
 const SCRIPT: &str = include_str!("../../../tests/word_error.py");
@@ -36,7 +37,7 @@ impl WordErrors {
 /// A Python with pocketsphinx.
 pub struct Recogniser {
     python: PathBuf,
-    /// JSON lines whose texts' words make up the grammar.
+    /// JSON lines whose held-out texts make up the grammar: a word may follow another where it does so in one of them.
     vocabulary: PathBuf,
 }
 
@@ -95,6 +96,9 @@ impl Recogniser {
             command.arg("--open");
         }
         let output = command.output().map_err(failed)?;
+        if interrupt::asked() {
+            return Err(Failure::Interrupted);
+        }
         if !output.status.success() {
             let told = String::from_utf8_lossy(&output.stderr);
             let last = told.lines().last().unwrap_or("it failed").to_string();

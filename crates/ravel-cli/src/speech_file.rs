@@ -35,9 +35,9 @@ impl Output {
             None => PathBuf::from(named(text)),
         };
         let extension = path.extension().and_then(|extension| extension.to_str());
-        let other = ["m4a", "aac", "aif", "aiff", "raw"];
+        let known = ["wav", "flac", "mp3", "opus", "ogg"];
         if let Some(found) = extension.map(str::to_ascii_lowercase)
-            && other.contains(&found.as_str())
+            && !known.contains(&found.as_str())
         {
             return Err(Failure::input_with(
                 format!(

@@ -71,6 +71,11 @@ impl SpeechText {
         }
     }
 
+    /// Symbols that the prefix has room for, a reference's included.
+    pub fn most_symbols(&self) -> usize {
+        self.prefix_config().len - 2
+    }
+
     /// Frames that so many symbols may take: more is a loop.
     pub fn most_frames(&self, symbols: usize) -> usize {
         SPARE_FRAMES + FRAMES_PER_SYMBOL * symbols

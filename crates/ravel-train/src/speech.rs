@@ -71,6 +71,22 @@ impl Utterance {
     }
 }
 
+/// The symbols of a text that is said in one utterance, or why it cannot be.
+pub(crate) fn whole(speech: &SpeechText, text: &str) -> Result<Vec<u32>, String> {
+    let symbols = speech
+        .whole(text)
+        .map_err(|error| format!("\"{text}\": {error}"))?;
+    match symbols.len() <= speech.most_symbols() {
+        true => Ok(symbols),
+        false => Err(format!(
+            "\"{}…\": {} symbols, there is room for {}; say it in several recordings, or train with a greater `text-length`",
+            text.chars().take(40).collect::<String>(),
+            symbols.len(),
+            speech.most_symbols()
+        )),
+    }
+}
+
 /// A number in `0..=1`.
 fn share(random: &mut impl Rng) -> f64 {
     f64::from(random.next_u32()) / f64::from(u32::MAX)
@@ -141,10 +157,9 @@ impl SpeechTask {
             config.text_length,
         );
         let symbols = |list: &[Recording]| -> Result<Vec<Vec<u32>>, TrainError> {
-            let all = list.iter().map(|recording| {
-                let symbols = text.whole(&recording.text);
-                symbols.map_err(|error| wrong(format!("\"{}\": {error}", recording.text)))
-            });
+            let all = list
+                .iter()
+                .map(|recording| whole(&text, &recording.text).map_err(&wrong));
             all.collect()
         };
         let coded = |list: &[Recording]| utterances(list, symbols(list)?, &*tokenizer, device);
@@ -210,7 +225,9 @@ impl SpeechTask {
             let own = &self.train[item];
             let others = &self.by_voice[&own.voice];
             let other = others[(random.next_u64() % others.len() as u64) as usize];
-            (asked && other != item).then(|| self.train[other].before(own, &self.text))
+            let symbols = self.train[other].symbols.len() + 1 + own.symbols.len();
+            let fits = symbols <= self.text.most_symbols();
+            (asked && other != item && fits).then(|| self.train[other].before(own, &self.text))
         };
         items.iter().map(one).collect()
     }

@@ -3,7 +3,7 @@
 use ravel_core::Layout;
 use ravel_pipeline::SpeechParts;
 
-use crate::speech::{Lesson, Utterance, condition, utterances};
+use crate::speech::{Lesson, Utterance, condition, utterances, whole};
 use crate::{Recording, TrainError};
 
 /// Recordings that are measured at a time.
@@ -14,13 +14,13 @@ const TOGETHER: usize = 8;
 /// # Errors
 /// [`TrainError`] if a text cannot be said or the tokenizer fails.
 pub fn speech_loss(parts: &SpeechParts, recordings: &[Recording]) -> Result<Vec<f64>, TrainError> {
-    let symbols: Result<Vec<Vec<u32>>, _> = recordings
+    let symbols: Result<Vec<Vec<u32>>, String> = recordings
         .iter()
-        .map(|recording| parts.text.whole(&recording.text))
+        .map(|recording| whole(&parts.text, &recording.text))
         .collect();
-    let symbols = symbols.map_err(|error| TrainError::Recipe {
+    let symbols = symbols.map_err(|reason| TrainError::Recipe {
         path: parts.name.clone(),
-        reason: error.to_string(),
+        reason,
     })?;
     let mut all = utterances(recordings, symbols, &*parts.codec, &parts.device)?;
     all.sort_by_key(|utterance| utterance.frames);
