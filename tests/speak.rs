@@ -361,6 +361,7 @@ fn what_cannot_be_said_is_refused_and_leaves_nothing() {
         assert_eq!(files(folder.path()), 0, "{arguments:?}");
     };
     refused(&[], "there is no text");
+    refused(&[&"la".repeat(30)], "a word of 60 letters");
     refused(&[""], "no word to say");
     refused(&["  ... "], "no word to say");
     refused(&["a\u{7}b"], "control character U+0007");

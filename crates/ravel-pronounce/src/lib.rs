@@ -35,6 +35,16 @@ pub enum PronounceError {
         /// Its bytes.
         bytes: usize,
     },
+    /// A word that is none.
+    #[error(
+        "`{word}…` is a word of {letters} letters, which cannot be said in one; put spaces into it"
+    )]
+    LongWord {
+        /// How it begins.
+        word: String,
+        /// Its letters.
+        letters: usize,
+    },
     /// A character that is no English.
     #[error(
         "character {} of the text is `{}` (U+{:04X}), which cannot be said: English text is taken",

@@ -11,7 +11,7 @@ const MARK_LETTERS: [char; 5] = [' ', ',', '.', '?', '!'];
 /// How many marks there are.
 pub const MARKS: usize = MARK_LETTERS.len();
 
-/// Longest words are cut: no word of this length is one.
+/// Words of more letters are refused: none is that long.
 const LONGEST_WORD: usize = 48;
 
 /// What an utterance is made of: phonemes, the ends of words and marks.
@@ -83,11 +83,14 @@ impl Pronouncer {
     /// The symbols of one piece of normalised text.
     ///
     /// # Errors
-    /// [`PronounceError::Empty`] if no word in it can be said.
+    /// [`PronounceError::Empty`] if no word in it can be said, [`PronounceError::LongWord`] if one is none.
     pub fn symbols(&self, text: &str) -> Result<Vec<Symbol>, PronounceError> {
         let mut symbols = Vec::new();
         for token in text.split_whitespace() {
             let word = token.trim_end_matches([',', '.', '?', '!']);
+            if word.chars().count() > LONGEST_WORD {
+                return Err(long(word));
+            }
             let phones = self.token(word);
             if phones.is_empty() {
                 continue;
@@ -108,12 +111,11 @@ impl Pronouncer {
 
     /// A word, or letters that are said one by one: those in capitals that no word has.
     fn token(&self, word: &str) -> Vec<Phone> {
-        let word: String = word.chars().take(LONGEST_WORD).collect();
         let letters = word.chars().filter(char::is_ascii_alphabetic).count();
         let capitals = word.chars().filter(char::is_ascii_uppercase).count();
         let vowels = word.chars().any(|c| "AEIOUYaeiouy".contains(c));
         if letters == 1 && capitals == 1 && word != "A" {
-            return self.word(&word);
+            return self.word(word);
         }
         let short = (2..=5).contains(&letters) && capitals == letters;
         let unknown = self.lexicon.phones(&word.to_lowercase()).is_none();
@@ -124,7 +126,7 @@ impl Pronouncer {
                 .flat_map(|letter| self.letter(letter))
                 .collect();
         }
-        self.word(&word)
+        self.word(word)
     }
 
     /// A letter's name.
@@ -147,7 +149,7 @@ impl Pronouncer {
         let mut said = Vec::new();
         for piece in pieces(&checked(text)?) {
             match self.symbols(&piece) {
-                Ok(symbols) => self.fitted(piece, symbols, most_symbols, &mut said),
+                Ok(symbols) => self.fitted(piece, symbols, most_symbols, &mut said)?,
                 Err(PronounceError::Empty) => {}
                 Err(error) => return Err(error),
             }
@@ -165,13 +167,14 @@ impl Pronouncer {
         symbols: Vec<Symbol>,
         most: usize,
         said: &mut Vec<(String, Vec<Symbol>)>,
-    ) {
+    ) -> Result<(), PronounceError> {
         let words: Vec<&str> = piece.split_whitespace().collect();
-        if symbols.len() <= most || words.len() < 2 {
-            let mut symbols = symbols;
-            symbols.truncate(most);
+        if symbols.len() <= most {
             said.push((piece, symbols));
-            return;
+            return Ok(());
+        }
+        if words.len() < 2 {
+            return Err(long(&piece));
         }
         let middle = words.len() as f64 / 2.0;
         let cost = |at: usize| {
@@ -184,9 +187,17 @@ impl Pronouncer {
             .expect("two words have a place between them");
         for part in [words[..cut].join(" "), words[cut..].join(" ")] {
             if let Ok(symbols) = self.symbols(&part) {
-                self.fitted(part, symbols, most, said);
+                self.fitted(part, symbols, most, said)?;
             }
         }
+        Ok(())
+    }
+}
+
+fn long(word: &str) -> PronounceError {
+    PronounceError::LongWord {
+        word: word.chars().take(12).collect(),
+        letters: word.chars().count(),
     }
 }
 

@@ -42,7 +42,7 @@ impl Reference {
     /// and the sound up to the quietest place near where they should end.
     ///
     /// # Errors
-    /// [`Error::Reference`] if nothing is heard in it, or too little, or no words are given; [`Error::ReferenceText`] if they cannot
+    /// [`Error::Reference`] if nothing is heard in it, or too little, or far more than its words, or no words are given; [`Error::ReferenceText`] if they cannot
     /// be said.
     pub fn new(samples: &[f32], text: Option<&str>, parts: &SpeechParts) -> Result<Self, Error> {
         let spec = parts.codec.sound_spec();
@@ -57,7 +57,14 @@ impl Reference {
             false => heard.len(),
         };
         let most = parts.text.most_frames(symbols.len()) * spec.hop;
-        let kept = &heard[..end.min(most)];
+        if end > most {
+            return Err(Error::Reference(format!(
+                "{:.1} seconds of speech are in it, its words take {:.1} at most; give all that is said in it, or cut it",
+                end as f64 / rate,
+                most as f64 / rate
+            )));
+        }
+        let kept = &heard[..end];
         let one = Tensor::<1>::from_floats(kept, &parts.device).reshape([1, 1, kept.len()]);
         let codes = parts.codec.encode(Waveform {
             samples: one.repeat_dim(1, spec.channels),
