@@ -280,7 +280,19 @@ impl DeviceName {
             Self::Gpu(number) => {
                 use burn::tensor::DeviceKind;
                 let kind = number.map_or(DeviceKind::DefaultDevice, DeviceKind::DiscreteGpu);
-                Ok(Device::wgpu(kind))
+                // Without an adapter burn panics at the first use of the device.
+                let opened = crate::system::quietly(|| {
+                    let device = Device::wgpu(kind);
+                    let _ = burn::tensor::Tensor::<1>::ones([1], &device).into_data();
+                    device
+                });
+                opened.ok_or_else(|| {
+                    let name = number.map_or("wgpu".into(), |number| format!("wgpu:{number}"));
+                    Failure::input_with(
+                        format!("--device {name}: no such GPU answers"),
+                        "install its Vulkan, Metal or DX12 driver (`ravel doctor` looks again), or use `--device cpu`",
+                    )
+                })
             }
             #[cfg(not(feature = "gpu"))]
             Self::Gpu(_) => Err(Failure::input_with(
