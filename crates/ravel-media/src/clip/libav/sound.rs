@@ -7,10 +7,10 @@ use ffmpeg_next::format::context::{Output, StreamIo};
 use ffmpeg_next::format::sample::{Sample, Type};
 use ffmpeg_next::format::{self, Flags as FormatFlags};
 use ffmpeg_next::frame::Audio;
-use ffmpeg_next::{ChannelLayout, Codec, Dictionary, Error, Packet, Rational, codec, encoder};
+use ffmpeg_next::{ChannelLayout, Codec, Dictionary, Error, Rational, codec, encoder};
 use ravel_files::WholeFile;
 
-use super::write::{Fault, Kept, failed};
+use super::write::{Fault, Kept, checked, drain, failed};
 use crate::clip::write::about;
 use crate::sound_file::{SoundFormat, SoundSink};
 use crate::{MediaError, wav::scaled};
@@ -122,28 +122,12 @@ impl SoundFile {
         self.drain()
     }
 
-    /// Writes the packets that the encoder has.
     fn drain(&mut self) -> Result<(), Error> {
-        loop {
-            let mut packet = Packet::empty();
-            match self.encoder.receive_packet(&mut packet) {
-                Ok(()) => {}
-                Err(Error::Eof) => return Ok(()),
-                Err(Error::Other { errno }) if errno == ffmpeg_next::error::EAGAIN => return Ok(()),
-                Err(error) => return Err(error),
-            }
-            packet.set_stream(0);
-            packet.rescale_ts(self.bases.0, self.bases.1);
-            packet.write_interleaved(&mut self.output)?;
-        }
+        drain(&mut self.encoder, &mut self.output, self.bases, None)
     }
 
     fn checked(&self, result: Result<(), Error>) -> Result<(), MediaError> {
-        let fault = self.fault.lock().expect("no holder panics").take();
-        match (fault, result) {
-            (Some(fault), _) => Err(about(&self.path)(fault)),
-            (None, result) => result.map_err(|error| failed(&self.path, &self.fault, error)),
-        }
+        checked(&self.path, &self.fault, result)
     }
 }
 

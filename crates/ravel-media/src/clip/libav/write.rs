@@ -211,21 +211,9 @@ impl VideoWriter {
         })
     }
 
-    /// Writes the packets that the encoder has.
     fn drain(&mut self) -> Result<(), Error> {
-        loop {
-            let mut packet = Packet::empty();
-            match self.encoder.receive_packet(&mut packet) {
-                Ok(()) => {}
-                Err(Error::Eof) => return Ok(()),
-                Err(Error::Other { errno }) if errno == ffmpeg_next::error::EAGAIN => return Ok(()),
-                Err(error) => return Err(error),
-            }
-            packet.set_stream(0);
-            packet.set_duration(1);
-            packet.rescale_ts(self.frame_base, self.stream_base);
-            packet.write_interleaved(&mut self.output)?;
-        }
+        let bases = (self.frame_base, self.stream_base);
+        drain(&mut self.encoder, &mut self.output, bases, Some(1))
     }
 
     fn encode(&mut self, picture: &Picture) -> Result<(), Error> {
@@ -242,11 +230,44 @@ impl VideoWriter {
     }
 
     fn checked(&self, result: Result<(), Error>) -> Result<(), MediaError> {
-        let fault = self.fault.lock().expect("no holder panics").take();
-        match (fault, result) {
-            (Some(fault), _) => Err(about(&self.path)(fault)),
-            (None, result) => result.map_err(|error| failed(&self.path, &self.fault, error)),
+        checked(&self.path, &self.fault, result)
+    }
+}
+
+/// Writes the packets that an encoder has, from its time base to the stream's; `duration` in its own where packets do not know theirs.
+pub(super) fn drain(
+    encoder: &mut encoder::Encoder,
+    output: &mut Output,
+    (from, to): (Rational, Rational),
+    duration: Option<i64>,
+) -> Result<(), Error> {
+    loop {
+        let mut packet = Packet::empty();
+        match encoder.receive_packet(&mut packet) {
+            Ok(()) => {}
+            Err(Error::Eof) => return Ok(()),
+            Err(Error::Other { errno }) if errno == ffmpeg_next::error::EAGAIN => return Ok(()),
+            Err(error) => return Err(error),
         }
+        packet.set_stream(0);
+        if let Some(duration) = duration {
+            packet.set_duration(duration);
+        }
+        packet.rescale_ts(from, to);
+        packet.write_interleaved(output)?;
+    }
+}
+
+/// The system's own error before what the libraries make of it.
+pub(super) fn checked(
+    path: &Path,
+    fault: &Fault,
+    result: Result<(), Error>,
+) -> Result<(), MediaError> {
+    let first = fault.lock().expect("no holder panics").take();
+    match first {
+        Some(first) => Err(about(path)(first)),
+        None => result.map_err(|error| failed(path, fault, error)),
     }
 }
 
