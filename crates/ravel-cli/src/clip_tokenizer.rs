@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 use ravel_core::{Clip, ClipTokenizer, Codes, Images, Layout};
 use ravel_eval::{psnr, ssim};
 use ravel_media::{
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::arguments::DeviceName;
 use crate::failure::Failure;
 use crate::progress::{note, say};
-use crate::tokenizer::put;
+use crate::tokenizer::{ids_of_books, put};
 use crate::video::{fraction, pictures, usual_rate};
 use crate::{interrupt, tokenizer};
 
@@ -215,22 +215,9 @@ fn read_codes(codec: &Codec, path: &Path) -> Result<(Codes, ClipFile), Failure> 
             format!("--pipeline {}", file.tokenizer),
         ));
     }
-    let filled = file.ids.first().map_or(0, Vec::len);
-    if filled == 0 || file.ids.iter().any(|ids| ids.len() != filled) {
-        return Err(wrong(
-            "each codebook needs ids, one as many as the other".into(),
-        ));
-    }
-    let shape = [1, file.ids.len(), filled];
-    let ids: Result<Vec<i32>, _> = file
-        .ids
-        .iter()
-        .flatten()
-        .map(|&id| i32::try_from(id))
-        .collect();
-    let ids = ids.map_err(|_| wrong("an id is too large for any codebook".into()))?;
+    let ids = ids_of_books(&file.ids, &codec.device).map_err(wrong)?;
     let codes = Codes {
-        ids: Tensor::from_data(TensorData::new::<i32, _>(ids, shape), &codec.device),
+        ids,
         layout: file.layout.clone(),
     };
     Ok((codes, file))

@@ -58,7 +58,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Video(options)) => video::run(&options),
         Some(Command::Replay(options)) => match video::said(&options.file) {
             Some(said) => video::replay(&options, said),
-            None => match speak::said(&options.file) {
+            None => match speak::said(&options.file)? {
                 Some(said) => speak::replay(&options, &said),
                 None => image::replay(&options),
             },

@@ -15,7 +15,7 @@ use crate::arguments::DeviceName;
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::progress::{note, say};
-use crate::tokenizer::put;
+use crate::tokenizer::{ids_of_books, put};
 
 /// A tokenizer of sound with the name of its definition.
 pub struct Codec {
@@ -228,20 +228,8 @@ fn read_codes(codec: &Codec, path: &Path) -> Result<SoundCodes, Failure> {
             format!("--pipeline {}", file.codec),
         ));
     }
-    let filled = file.ids.first().map_or(0, Vec::len);
-    if filled == 0 || file.ids.iter().any(|ids| ids.len() != filled) {
-        return Err(wrong(
-            "each codebook needs ids, one as many as the other".into(),
-        ));
-    }
-    let shape = [1, file.ids.len(), filled];
-    let ids: Result<Vec<i32>, _> = file
-        .ids
-        .iter()
-        .flatten()
-        .map(|&id| i32::try_from(id))
-        .collect();
-    let ids = ids.map_err(|_| wrong("an id is too large for any codebook".into()))?;
+    let ids = ids_of_books(&file.ids, &codec.device).map_err(&wrong)?;
+    let filled = ids.dims()[2];
     let spec = codec.tokenizer.sound_spec();
     if (file.sample_rate_hz, file.channels) != (spec.sample_rate_hz, spec.channels) {
         return Err(wrong(format!(
@@ -268,7 +256,7 @@ fn read_codes(codec: &Codec, path: &Path) -> Result<SoundCodes, Failure> {
     });
     Ok(SoundCodes {
         codes: Codes {
-            ids: Tensor::from_data(TensorData::new::<i32, _>(ids, shape), &codec.device),
+            ids,
             layout: file.layout,
         },
         gains,

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use ravel_decode::SamplerConfig;
-use ravel_media::{SoundFormat, read_clip_text, read_wav, wav_text};
+use ravel_media::{MediaError, SoundFormat, read_clip_text, read_wav, wav_text};
 use serde_json::json;
 use text_to_speech::{Checks, Metadata, Plan, Reference, Request, TextToSpeech};
 
@@ -91,11 +91,13 @@ fn spoken(
         retakes: 0,
         faults: 0,
     };
+    let mut samples = 0;
     let mut failed = None;
     let whole = pipeline.run(plan, &mut |piece| {
         told.compute_seconds = begun.elapsed().as_secs_f64();
         told.first_seconds.get_or_insert(told.compute_seconds);
-        told.seconds += piece.samples.len() as f64 / rate;
+        samples += piece.samples.len();
+        told.seconds = samples as f64 / rate;
         if let Some(end) = piece.end {
             told.retakes += end.retakes;
             told.faults += usize::from(end.fault.is_some());
@@ -261,20 +263,28 @@ pub fn open(name: &str, device: DeviceName) -> Result<TextToSpeech, Failure> {
 }
 
 /// What a recording says about how it was made; nothing of another kind of file.
-pub fn said(path: &Path) -> Option<String> {
+///
+/// # Errors
+/// If it is compressed sound and this build cannot read that.
+pub fn said(path: &Path) -> Result<Option<String>, Failure> {
     let mut head = Vec::new();
-    File::open(path)
-        .ok()?
-        .take(HEAD)
-        .read_to_end(&mut head)
-        .ok()?;
+    let read = File::open(path).and_then(|file| file.take(HEAD).read_to_end(&mut head));
+    if read.is_err() {
+        return Ok(None);
+    }
     if head.starts_with(b"RIFF") && head.get(8..12) == Some(b"WAVE") {
         let comment = wav_text(&head)
             .into_iter()
             .find(|(name, _)| name == COMMENT);
-        return Some(comment.map_or(String::new(), |(_, value)| value));
+        return Ok(Some(comment.map_or(String::new(), |(_, value)| value)));
     }
-    compressed(path).then(|| read_clip_text(path).ok().flatten().unwrap_or_default())
+    if !compressed(path) {
+        return Ok(None);
+    }
+    match read_clip_text(path) {
+        Err(error @ MediaError::NeedsVideo { .. }) => Err(error.into()),
+        read => Ok(Some(read.ok().flatten().unwrap_or_default())),
+    }
 }
 
 /// Whether a file is compressed sound by its name.

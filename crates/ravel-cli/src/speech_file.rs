@@ -34,11 +34,7 @@ impl Output {
             Some(path) => path.to_path_buf(),
             None => PathBuf::from(named(text)),
         };
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        let known = ["wav", "flac", "mp3", "opus", "ogg"];
-        if let Some(found) = extension.map(str::to_ascii_lowercase)
-            && !known.contains(&found.as_str())
-        {
+        if path.extension().is_some() && SoundFormat::of_path(&path).is_none() {
             return Err(Failure::input_with(
                 format!(
                     "{}: sound is written as WAV, FLAC, MP3 or Opus",

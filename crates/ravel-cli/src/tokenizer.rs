@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use ravel_core::{Codes, ImageTokenizer, Images, Layout};
 use ravel_eval::{TokenizerReport, tokenizer_report};
 use ravel_media::{encode_png, images_from_pictures, pictures_from_images, read_image, write_new};
@@ -154,6 +154,28 @@ pub fn put(bytes: &[u8], output: Option<&Path>, force: bool) -> Result<(), Failu
             Ok(())
         }
     }
+}
+
+/// Ids by codebook as `encode` wrote them, or what is wrong with them.
+///
+/// # Shapes
+/// - returns: `[1, codebooks, positions]`
+pub fn ids_of_books(books: &[Vec<u32>], device: &Device) -> Result<Tensor<3, Int>, String> {
+    let filled = books.first().map_or(0, Vec::len);
+    if filled == 0 || books.iter().any(|ids| ids.len() != filled) {
+        return Err("each codebook needs ids, one as many as the other".into());
+    }
+    let ids: Result<Vec<i32>, _> = books
+        .iter()
+        .flatten()
+        .map(|&id| i32::try_from(id))
+        .collect();
+    let ids = ids.map_err(|_| "an id is too large for any codebook".to_string())?;
+    let shape = [1, books.len(), filled];
+    Ok(Tensor::from_data(
+        TensorData::new::<i32, _>(ids, shape),
+        device,
+    ))
 }
 
 fn encode(

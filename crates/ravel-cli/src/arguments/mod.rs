@@ -24,7 +24,7 @@ const EXAMPLES: &str = "Examples:
   ravel text \"Once upon a time\"                 text that goes on
   ravel video bounce.gif -o next.gif              the frames that come next";
 
-/// Multimodal autoregressive generation: pictures, clips and text as tokens, one shared transformer.
+/// Multimodal autoregressive generation: pictures, speech, clips and text as tokens, one shared transformer.
 #[derive(Parser)]
 #[command(name = "ravel", version, after_help = EXAMPLES, disable_help_subcommand = true)]
 pub struct Arguments {
@@ -71,7 +71,7 @@ tell those who hear it that it is generated, as every file does that is written 
   ravel text \"It is a truth\" --contrastive 5,0.6
   ravel text \"Hello\" --pipeline models/Qwen3-4B --draft models/Qwen3-0.6B")]
     Text(TextOptions),
-    /// Look into a tokenizer: pictures or sound to codes and back.
+    /// Look into a tokenizer: pictures, sound or clips to codes and back.
     #[command(
         subcommand,
         after_help = "Examples:
@@ -147,7 +147,7 @@ pub struct SamplerOptions {
 
 #[derive(Args)]
 pub struct ReplayOptions {
-    /// What `ravel image` or `ravel video` made.
+    /// What `ravel image`, `ravel video` or `ravel speak` made.
     pub file: PathBuf,
     /// The clip that a video continues, where it is no more under the name that the file remembers.
     #[arg(long, value_name = "CLIP")]
