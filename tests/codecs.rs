@@ -354,7 +354,7 @@ fn a_folder_is_measured() {
     std::fs::create_dir(folder.path().join("empty")).unwrap();
     check_refused(
         &tokenizer(folder.path(), &["eval", "--data", "empty"]),
-        "no WAV file in it",
+        "no file of sound in it",
     );
     check_refused(&tokenizer(folder.path(), &["eval"]), "no sound is named");
 }

@@ -16,6 +16,7 @@ mod picture;
 mod published;
 mod speak;
 mod speak_clone;
+mod speak_parts;
 mod text;
 mod training;
 mod video;

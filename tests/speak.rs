@@ -15,8 +15,8 @@ const RECIPES: [(&str, &str); 2] = [
     ("tiny-speech", include_str!("training/tiny-speech.toml")),
 ];
 
-/// A folder with four short recordings and both recipes.
-fn studio() -> tempfile::TempDir {
+/// A folder with short recordings and both recipes.
+pub fn studio() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let mut rows = String::new();
     for at in 0..5usize {
@@ -36,6 +36,11 @@ fn studio() -> tempfile::TempDir {
     for at in 3..5 {
         rows += &format!(
             "{{\"file\": \"{at}.wav\", \"text\": \"Cat {at}.\", \"voice\": \"zoe\", \"split\": \"held-out-voice\"}}\n"
+        );
+    }
+    for at in 0..3 {
+        rows += &format!(
+            "{{\"file\": \"{at}.wav\", \"text\": \"Dog {at}.\", \"voice\": \"crowd-1\", \"unnamed\": true}}\n"
         );
     }
     std::fs::write(folder.path().join("rows.jsonl"), rows).unwrap();
@@ -205,6 +210,44 @@ fn sound_begins_while_the_rest_is_still_to_be_said() {
     );
 }
 
+/// A voice that learned from recordings of a single frame, and so ends as soon as it may.
+fn hasty() -> std::path::PathBuf {
+    let folder = trained();
+    let mut rows = String::new();
+    for at in 0..4 {
+        let name = format!("frame-{at}.wav");
+        let sound = Sound {
+            channels: vec![
+                (0..160)
+                    .map(|time| (time as f32 * 0.3).sin() * 0.5)
+                    .collect(),
+            ],
+            sample_rate_hz: 4000,
+        };
+        std::fs::write(folder.join(&name), encode_wav(&sound, &[])).unwrap();
+        rows += &format!("{{\"file\": \"{name}\", \"text\": \"Two cats.\", \"voice\": \"ann\"}}\n");
+    }
+    std::fs::write(folder.join("frames.jsonl"), rows).unwrap();
+    let recipe = RECIPES[1].1;
+    for found in [
+        "\"tiny-speech\"",
+        "steps = 6\n",
+        "rows.jsonl",
+        "warm-up = 2",
+    ] {
+        assert!(recipe.contains(found), "{found}");
+    }
+    let recipe = recipe
+        .replace("\"tiny-speech\"", "\"hasty\"")
+        .replace("steps = 6\n", "steps = 80\n")
+        .replace("rows.jsonl", "frames.jsonl")
+        .replace("warm-up = 2", "learning-rate = 0.02\nwarm-up = 2")
+        .replace("checkpoint-minutes = 0.0", "checkpoint-minutes = 9.0");
+    std::fs::write(folder.join("hasty.toml"), recipe).unwrap();
+    good(ravel(folder, &["train", "hasty.toml", "--quiet"]));
+    folder.join("runs/hasty/pipeline.toml")
+}
+
 #[test]
 fn checks_can_be_left_out_and_are_remembered() {
     let folder = folder();
@@ -223,7 +266,26 @@ fn checks_can_be_left_out_and_are_remembered() {
     // Those of 40 symbols.
     let longest = (25.0 + 160.0) / 25.0 + 0.25;
     near(seconds("unbounded.wav", "end,loops,longest"), longest);
-    assert!(seconds("short.wav", "shortest") <= most);
+    // 0.9 frames of each symbol are seven: a model that would end at once is held to them.
+    let hasty = hasty();
+    let length = |more: &[&str]| {
+        let all = [
+            "speak",
+            "Two cats.",
+            "-o",
+            "-",
+            "--stream",
+            "--json",
+            "--pipeline",
+        ];
+        let all = [&all[..], &[hasty.to_str().unwrap()], more].concat();
+        let run = good(ravel(folder.path(), &all));
+        let row: Value = serde_json::from_str(run.err.trim()).unwrap();
+        row["seconds"].as_f64().unwrap()
+    };
+    near(length(&[]), 7.0 / 25.0 + 0.25);
+    let short = length(&["--without", "shortest"]);
+    assert!(short < 4.0 / 25.0 + 0.25, "{short}");
     let run = speak(folder.path(), &["Two cats.", "--without", "luck"]);
     assert!(run.code == 2 && run.err.contains("luck"), "{}", run.err);
 }
@@ -325,6 +387,24 @@ fn a_voice_is_measured_on_what_was_held_out() {
         "{table}"
     );
     check_refused(&eval(&["--recogniser", "no-such-python"]), "no-such-python");
+    // A recording that tells no voice is named.
+    let short = Sound {
+        channels: vec![vec![0.5; 120]],
+        sample_rate_hz: 4000,
+    };
+    std::fs::write(trained().join("short.wav"), encode_wav(&short, &[])).unwrap();
+    let row = r#"{"file": "short.wav", "text": "Cat.", "voice": "zoe", "split": "held-out-voice"}"#;
+    let rows = std::fs::read_to_string(trained().join("rows.jsonl")).unwrap();
+    std::fs::write(trained().join("short.jsonl"), format!("{row}\n{rows}")).unwrap();
+    let all = [
+        "eval",
+        "--data",
+        "short.jsonl",
+        "-q",
+        "--pipeline",
+        pipeline,
+    ];
+    check_refused(&ravel(trained(), &all), "short.wav: 0.03 seconds of speech");
     let all = ["eval", "--data", "absent.jsonl", "--pipeline", pipeline];
     check_refused(&ravel(trained(), &all), "absent.jsonl");
 }
@@ -381,7 +461,7 @@ fn what_cannot_be_said_is_refused_and_leaves_nothing() {
     #[cfg(feature = "video")]
     refused(&["hello", "-o", "out.opus"], "4000 samples a second");
     #[cfg(not(feature = "video"))]
-    refused(&["hello", "-o", "out.opus"], "it writes WAV");
+    refused(&["hello", "-o", "out.opus"], "it takes WAV");
     refused(&["--text-file", "absent.txt"], "absent.txt");
     let long = folder.path().join("long.txt");
     std::fs::write(&long, "a ".repeat(500_000)).unwrap();

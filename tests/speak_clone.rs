@@ -134,6 +134,53 @@ fn references_of_every_kind_are_taken() {
 }
 
 #[test]
+#[cfg(feature = "video")]
+fn compressed_references_are_taken() {
+    use ravel_media::{SoundFormat, sound_file};
+    let folder = folder();
+    let path = folder.path();
+    let samples = tone(16_000, 900.0);
+    write(path, "me.wav", &wav(16_000, 1, Bits::Sixteen, &samples));
+    for name in ["me.flac", "me.mp3", "me.opus"] {
+        let file = path.join(name);
+        let format = SoundFormat::of_path(&file).unwrap();
+        let mut sink = sound_file(&file, format, 16_000, "", false).unwrap();
+        sink.push(&samples).unwrap();
+        sink.finish().unwrap();
+    }
+    let plain = good(clone(path, "me.wav", &["-o", "-"])).out;
+    // Nothing is lost in FLAC, so the codes are the same, and what is said of them.
+    assert!(good(clone(path, "me.flac", &["-o", "-"])).out == plain);
+    for name in ["me.mp3", "me.opus"] {
+        let made = good(clone(path, name, &["-o", "-"])).out;
+        let said: Value = serde_json::from_str(&wav_text(&made)[0].1).unwrap();
+        let frames = said["reference"]["codes"][0].as_array().unwrap().len();
+        assert!((24..=30).contains(&frames), "{name}: {frames}");
+    }
+    // The bytes tell what a file is, not its name.
+    std::fs::rename(path.join("me.flac"), path.join("other.wav")).unwrap();
+    assert!(good(clone(path, "other.wav", &["-o", "-"])).out == plain);
+    let before = files(path) + 2;
+    let whole = std::fs::read(path.join("me.mp3")).unwrap();
+    write(path, "head.mp3", &whole[..60]);
+    write(path, "flac.flac", b"fLaC");
+    for name in ["head.mp3", "flac.flac"] {
+        let expected = format!("{name}: not a FLAC, MP3 or Opus file");
+        check_refused(&clone(path, name, &[]), &expected);
+        assert_eq!(files(path), before);
+    }
+}
+
+#[test]
+#[cfg(not(feature = "video"))]
+fn compressed_references_need_the_feature() {
+    let folder = folder();
+    write(folder.path(), "me.flac", b"fLaC and more");
+    let run = clone(folder.path(), "me.flac", &[]);
+    check_refused(&run, "me.flac: this program was built without FLAC");
+}
+
+#[test]
 fn a_clone_is_made_again_without_its_reference() {
     let folder = folder();
     let path = folder.path();

@@ -117,7 +117,9 @@ pub fn run(options: &EvalOptions) -> Result<(), Failure> {
     let generated = generated?;
     let cloned: Result<Vec<Made>, Failure> = (0..clones)
         .map(|at| {
-            let reference = pipeline.reference(&new[at].samples(), Some(&new[at].text))?;
+            let reference = pipeline.reference(&new[at].samples(), Some(&new[at].text));
+            let named = |error| Failure::input(format!("{}: {error}", new[at].file.display()));
+            let reference = reference.map_err(named)?;
             speak(&new[(at + 1) % new.len()].text, Voice::Of(reference))
         })
         .collect();

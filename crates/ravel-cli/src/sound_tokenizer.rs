@@ -1,4 +1,4 @@
-//! `ravel tokenizer` for sound: WAV files to codes and back.
+//! `ravel tokenizer` for sound: files of sound to codes and back.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -6,7 +6,7 @@ use std::time::Instant;
 use burn::tensor::{Device, Tensor, TensorData};
 use ravel_core::{Codes, Layout, SoundCodes, SoundTokenizer, Waveform};
 use ravel_eval::{SoundDistance, sound_distance};
-use ravel_media::{Sound, encode_wav, read_wav};
+use ravel_media::{Sound, SoundFormat, encode_wav, read_sound};
 use ravel_pipeline::{Definition, Source, build_sound_tokenizer};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -58,10 +58,10 @@ impl Codec {
         })
     }
 
-    /// A WAV file at the codec's rate and channels; says what was changed.
+    /// A file of sound at the codec's rate and channels; says what was changed.
     fn read(&self, path: &Path) -> Result<Sound, Failure> {
         let spec = self.tokenizer.sound_spec();
-        let sound = read_wav(path)?;
+        let sound = read_sound(path)?;
         let (rate, channels) = (sound.sample_rate_hz, sound.channels.len());
         if (rate, channels) != (spec.sample_rate_hz, spec.channels) {
             note(&format!(
@@ -362,7 +362,7 @@ impl Measured {
 /// Measures what is lost on the way to codes and back, file by file, and the mean over files.
 pub fn eval(codec: &Codec, data: &[PathBuf], json: bool) -> Result<(), Failure> {
     let mut all = Vec::new();
-    for path in wav_files(data)? {
+    for path in sound_files(data)? {
         if interrupt::asked() {
             return Err(Failure::Interrupted);
         }
@@ -405,8 +405,8 @@ fn mean(all: &[Measured]) -> Measured {
     }
 }
 
-/// Files as they are named, and the WAV files in folders, sorted.
-fn wav_files(data: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+/// Files as they are named, and the files of sound in folders, sorted.
+fn sound_files(data: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     let mut files = Vec::new();
     for path in data {
         if !path.is_dir() {
@@ -417,14 +417,13 @@ fn wav_files(data: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
         let mut found = Vec::new();
         for entry in std::fs::read_dir(path).map_err(failed)? {
             let file = entry.map_err(failed)?.path();
-            let ending = file.extension().map(|ending| ending.to_ascii_lowercase());
-            if ending.is_some_and(|ending| ending == "wav") {
+            if SoundFormat::of_path(&file).is_some() {
                 found.push(file);
             }
         }
         if found.is_empty() {
             return Err(Failure::input(format!(
-                "{}: no WAV file in it",
+                "{}: no file of sound in it",
                 path.display()
             )));
         }
@@ -434,7 +433,7 @@ fn wav_files(data: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     match files.is_empty() {
         true => Err(Failure::input_with(
             "no sound is named",
-            "name WAV files or folders with --data",
+            "name files of sound or folders with --data",
         )),
         false => Ok(files),
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use ravel_decode::SamplerConfig;
-use ravel_media::{MediaError, SoundFormat, read_clip_text, read_wav, wav_text};
+use ravel_media::{MediaError, SoundFormat, read_clip_text, read_sound, wav_text};
 use serde_json::json;
 use text_to_speech::{Checks, Metadata, Plan, Reference, Request, TextToSpeech};
 
@@ -210,7 +210,7 @@ fn reference(
         return Ok(None);
     };
     let shown = path.display();
-    let sound = read_wav(path)?;
+    let sound = read_sound(path)?;
     if sound.duration_secs() > LONGEST_REFERENCE {
         return Err(Failure::input_with(
             format!(
@@ -222,12 +222,15 @@ fn reference(
     }
     let sound = sound.with_channels(1).resampled(pipeline.sample_rate_hz());
     let words = options.clone_text.as_deref();
+    let needs_words = pipeline.parts().model.reference.is_none();
     let found = pipeline.reference(&sound.channels[0], words);
     let found = found.map_err(|error| match error {
-        text_to_speech::Error::Reference(reason) if words.is_none() => Failure::input_with(
-            format!("{shown}: {reason}"),
-            "--clone-text \"WORDS\" says what is said in the recording",
-        ),
+        text_to_speech::Error::Reference(reason) if words.is_none() && needs_words => {
+            Failure::input_with(
+                format!("{shown}: {reason}"),
+                "--clone-text \"WORDS\" says what is said in the recording",
+            )
+        }
         text_to_speech::Error::Reference(reason) => Failure::input(format!("{shown}: {reason}")),
         error => error.into(),
     })?;

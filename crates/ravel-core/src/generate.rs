@@ -19,6 +19,9 @@ pub struct Condition {
     pub cross_hidden: Option<Tensor<2, Bool>>,
     /// One vector per row that adaptive norms read, `[batch, d_modulation]`.
     pub modulation: Option<Tensor<2>>,
+    /// What is added to the positions that predict the codes, one for each code position, `[batch, n, d_model]`: what is known
+    /// beforehand about each of them. Heads of several codebooks read it.
+    pub beside: Option<Tensor<3>>,
 }
 
 impl Condition {
@@ -44,6 +47,7 @@ impl Condition {
             cross: chosen(self.cross, rows),
             cross_hidden: hidden(self.cross_hidden),
             modulation: chosen(self.modulation, rows),
+            beside: chosen(self.beside, rows),
         }
     }
 
@@ -79,6 +83,7 @@ impl Condition {
             },
             cross: join(self.cross, other.cross),
             modulation: join(self.modulation, other.modulation),
+            beside: join(self.beside, other.beside),
         }
     }
 }

@@ -187,6 +187,15 @@ impl Arrangement {
         }
     }
 
+    /// The frame that the first code at a position belongs to, or that its code belongs to where there is one.
+    pub fn frame_at(&self, position: usize, depth: usize) -> usize {
+        match self {
+            Self::Parallel {} => position,
+            Self::Delayed { steps, .. } => position.saturating_sub(steps[0]),
+            Self::Flattened {} => position / depth,
+        }
+    }
+
     /// The id that must stand at a position of a codebook, whatever the frames are; `len` positions in all.
     pub fn fixed(&self, codebook: usize, position: usize, len: usize) -> Option<usize> {
         let Self::Delayed {

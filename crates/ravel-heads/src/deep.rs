@@ -315,7 +315,8 @@ impl<B: Backbone> Head for Deep<B> {
         let chosen = sampler.pick(self.frame.row_of(&scores, 0), unit)?;
         let mut rows = vec![chosen.clone()];
         let first = match self.depth.config.first {
-            FirstCode::Chosen {} => chosen,
+            // Ids behind the codes end the signal: what stands beside them is not heard.
+            FirstCode::Chosen {} => chosen.clamp_max(self.depth.config.codebook_size as i64 - 1),
             FirstCode::Token { begin } => {
                 let code = (chosen - begin as i64).clamp_min(0);
                 sampler.settled(&code, unit);

@@ -4,7 +4,7 @@
 //! transformer: [`Deep`]), [`NextScale`] one scale after the other, [`NextFrame`] one frame of video after the other.
 //! [`MaskedLatent`] fills in continuous latents in any order by diffusion.
 //! [`PrefixEmbedding`] turns a text's or a class's ids into what stands in front of them, [`CaptionEmbedding`] a text encoder's
-//! features.
+//! features. [`ReferenceEncoder`] reads a voice from codes, a [`Regulator`] tells frames which symbol they belong to.
 
 mod arrangement;
 mod caption;
@@ -19,6 +19,8 @@ mod next_token;
 mod next_tokens;
 mod place;
 mod prefix;
+mod reference;
+mod regulator;
 
 pub use arrangement::Arrangement;
 pub use caption::{CaptionConfig, CaptionEmbedding};
@@ -36,3 +38,5 @@ pub use next_tokens::{
     CodeTables, NextTokens, NextTokensConfig, Opening, Predicts, TokenRowConfig,
 };
 pub use prefix::{PrefixConfig, PrefixEmbedding};
+pub use reference::{ReferenceConfig, ReferenceEncoder};
+pub use regulator::{Regulator, Timed};

@@ -37,9 +37,13 @@ fn transformer(d_model: usize) -> Transformer {
 }
 
 fn condition(batch: usize, prefix: usize) -> Condition {
-    let rows = (0..batch as u32).map(|row| formula([1, prefix, WIDTH], 50 + row, 1.0, &device()));
+    let rows = |n: usize, salt: u32| {
+        let row = |row: u32| formula([1, n, WIDTH], salt + row, 1.0, &device());
+        Tensor::cat((0..batch as u32).map(row).collect(), 0)
+    };
     Condition {
-        prefix: (prefix > 0).then(|| Tensor::cat(rows.collect(), 0)),
+        prefix: (prefix > 0).then(|| rows(prefix, 50)),
+        beside: Some(rows(FRAMES * DEPTH, 70)),
         ..Condition::default()
     }
 }

@@ -19,7 +19,7 @@ pub use picture::{Picture, images_from_pictures, pictures_from_images};
 pub use read::{MAX_SIDE, decode_image, read_image, read_png_text};
 pub use sheet::{contact_sheet, grid};
 pub use sound::{SAMPLE_RATES, Sound};
-pub use sound_file::{SoundFormat, SoundSink, sound_file};
+pub use sound_file::{MAX_SOUND_SAMPLES, SoundFormat, SoundSink, read_sound, sound_file};
 pub use wav::{decode_wav, encode_wav, pcm16, read_wav, wav_header, wav_text};
 pub use write::{encode_png, write_new};
 
@@ -60,6 +60,14 @@ pub enum MediaError {
         /// What is wrong.
         reason: String,
     },
+    /// A compressed file of sound that is broken, or holds none.
+    #[error("{path}: not a FLAC, MP3 or Opus file that can be read: {reason}")]
+    Compressed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// A file that is no clip, or a broken one.
     #[error("{path}: not a clip that can be read: {reason}")]
     Clip {
@@ -95,7 +103,7 @@ pub enum MediaError {
         path: PathBuf,
     },
     /// A compressed file of sound where the program was built without FFmpeg's libraries.
-    #[error("{path}: this program was built without FLAC, MP3 and Opus; it writes WAV")]
+    #[error("{path}: this program was built without FLAC, MP3 and Opus; it takes WAV")]
     NeedsSound {
         /// The file.
         path: PathBuf,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::image_model::ModelPart;
 use crate::tokenizer_part::TokenizerPart;
-use crate::{DefinitionError, PipelineError, Published, Source, parse_toml};
+use crate::{DefinitionError, PipelineError, Published, Source, SpeechPart, parse_toml};
 
 /// What a pipeline is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -61,7 +61,7 @@ pub struct Definition {
     /// Licence of the weights.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub licence: String,
-    /// File with the generator's weights: `prefix.*`, `backbone.*` and `head.*`.
+    /// File with the generator's weights: `prefix.*`, `backbone.*`, `head.*` and what belongs to `speech`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<String>,
     /// How a prompt is split.
@@ -85,6 +85,9 @@ pub struct Definition {
     /// What is predicted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<HeadConfig>,
+    /// What a pipeline that speaks has beside text, backbone and head.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speech: Option<SpeechPart>,
     /// A published model of pictures, which stands for backbone and head.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelPart>,

@@ -16,6 +16,7 @@ mod sizes;
 mod sound;
 mod source;
 mod speech;
+mod speech_model;
 mod tokenizer_part;
 mod toml_error;
 mod video;
@@ -33,6 +34,10 @@ pub use sizes::Sizes;
 pub use sound::build_sound_tokenizer;
 pub use source::Source;
 pub use speech::{SpeechParts, SpeechText, build_speech};
+pub use speech_model::{
+    DepthModel, DepthPart, DurationModel, DurationsConfig, Prompt, SpeechModel, SpeechPart,
+    SpeechShape,
+};
 pub use tokenizer_part::TokenizerPart;
 pub use toml_error::{DefinitionError, parse_toml};
 pub use video::{TextParts, VideoParts, build_video};

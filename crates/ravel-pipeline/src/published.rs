@@ -95,6 +95,7 @@ impl Definition {
             tokenizer: None,
             backbone: None,
             head: None,
+            speech: None,
             model: None,
             published: Some(Published {
                 config: needed(&[CONFIG])?,

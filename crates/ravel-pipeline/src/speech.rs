@@ -1,16 +1,17 @@
 //! Parts of pipelines that speak.
 
 use burn::tensor::Device;
-use ravel_backbone::Transformer;
-use ravel_core::{Layout, SoundTokenizer};
+use ravel_core::SoundTokenizer;
 use ravel_decode::SamplerConfig;
-use ravel_heads::{HeadConfig, NextTokens, NextTokensConfig, PrefixConfig, PrefixEmbedding};
+use ravel_heads::{HeadConfig, NextTokensConfig, PrefixConfig};
 use ravel_pronounce::{MARKS, PronounceError, Pronouncer, SYMBOLS, Symbol};
-use ravel_weights::{check_parts, load};
+use ravel_weights::load;
 
 use crate::build::{Faults, fingerprint};
 use crate::sound::build_sound_tokenizer;
-use crate::{BackbonePart, Definition, PipelineError, Source, TextPart};
+use crate::{
+    BackbonePart, Definition, PipelineError, Source, SpeechModel, SpeechPart, SpeechShape, TextPart,
+};
 
 /// Frames that an utterance may have beside those of its symbols.
 const SPARE_FRAMES: usize = 25;
@@ -86,11 +87,16 @@ impl SpeechText {
         (LEAST_PER_SYMBOL * symbols as f64) as usize
     }
 
+    /// Whether an id is a mark: the end of a word, or punctuation.
+    pub fn is_mark(&self, id: u32) -> bool {
+        let first = self.numbers(&[Symbol::Mark(' ')])[0];
+        (first..first + MARKS as u32).contains(&id)
+    }
+
     /// Symbols that are said one after the other: a period stands between them where the first ones end without a mark.
     pub fn joined(&self, first: &[u32], then: &[u32]) -> Vec<u32> {
-        let [low, period] = [' ', '.'].map(|mark| self.numbers(&[Symbol::Mark(mark)])[0]);
-        let marks = low..low + MARKS as u32;
-        let marked = first.last().is_none_or(|last| marks.contains(last));
+        let period = self.numbers(&[Symbol::Mark('.')])[0];
+        let marked = first.last().is_none_or(|&last| self.is_mark(last));
         let between = (!marked).then_some(period);
         first
             .iter()
@@ -149,12 +155,8 @@ impl SpeechText {
 pub struct SpeechParts {
     /// Text to ids.
     pub text: SpeechText,
-    /// Ids to what stands in front.
-    pub prefix: PrefixEmbedding,
-    /// The sequence model.
-    pub backbone: Transformer,
-    /// Predicts codes.
-    pub head: NextTokens,
+    /// Ids to codes.
+    pub model: SpeechModel,
     /// Codes to sound.
     pub codec: Box<dyn SoundTokenizer>,
     /// Settings where a request names none.
@@ -183,30 +185,23 @@ pub fn build_speech(
     let BackbonePart::Transformer { config } = backbone;
     let codec = build_sound_tokenizer(tokenizer_part, source, device)?;
     let mut faults = Faults::default();
-    let width = config.d_model;
-    let layout = Layout::Sequence { len: 1 };
-    let fresh = head.init(width, config.axes(), &layout, device);
-    let parts = faults.keep(source.weights(weights)?).map(|checkpoint| {
-        faults.keep(check_parts(&checkpoint, &["prefix", "backbone", "head"]));
-        (
-            faults.keep(load(
-                text.prefix_config().init(width, device),
-                &checkpoint,
-                "prefix",
-            )),
-            faults.keep(load(config.init(device), &checkpoint, "backbone")),
-            faults.keep(load(fresh, &checkpoint, "head")),
-        )
-    });
-    let (Some((Some(prefix), Some(backbone), Some(head))), true) = (parts, faults.is_empty())
-    else {
+    let part = definition.speech.clone().unwrap_or_default();
+    let shape = SpeechShape {
+        text: &text,
+        backbone: config,
+        head,
+        part: &part,
+    };
+    let fresh = shape.init(device);
+    let model = faults
+        .keep(source.weights(weights)?)
+        .and_then(|checkpoint| faults.keep(load(fresh, &checkpoint, "")));
+    let Some(model) = model else {
         return Err(faults.report());
     };
     Ok(SpeechParts {
         text,
-        prefix,
-        backbone,
-        head,
+        model,
         codec,
         sampler: definition.sampler.clone(),
         name: definition.name.clone(),
@@ -249,8 +244,8 @@ impl Definition {
         }
         let (text, backbone, head) = self.speech_parts()?;
         let BackbonePart::Transformer { config } = backbone;
-        config.validate().map_err(part)?;
-        head.validate_for(config.axes()).map_err(part)?;
+        let beside = self.speech.clone().unwrap_or_default();
+        SpeechPart::validate_for(&beside, config, head).map_err(part)?;
         self.sampler.validate().map_err(part)?;
         let agree = |field: &str, found: Option<usize>, expected: usize| match found {
             Some(found) if found == expected => Ok(()),

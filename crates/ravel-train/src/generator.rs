@@ -422,6 +422,7 @@ impl Task for GeneratorTask {
             filling: None,
             sampler: self.config.sampler.clone(),
             model: None,
+            speech: None,
             published: None,
         };
         ravel_weights::atomic_write(

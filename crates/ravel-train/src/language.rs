@@ -189,6 +189,7 @@ impl LanguageTask {
             filling: None,
             sampler: self.config.sampler.clone(),
             model: None,
+            speech: None,
             published: None,
         }
     }

@@ -4,6 +4,7 @@
 //! [`Watch`] what happens. Every random choice of step `n` follows from the recipe's seed and `n` alone, so a run
 //! that was stopped and resumed gives the same bytes as one that was not (on the CPU).
 
+mod align;
 mod checkpoint;
 mod clips;
 mod code_table;
@@ -22,6 +23,7 @@ mod sound_loss;
 mod sound_tokenizer;
 mod sounds;
 mod speech;
+mod speech_lesson;
 mod speech_loss;
 mod tokenizer;
 mod video_generator;
@@ -48,7 +50,7 @@ pub use run::{Event, Outcome, Sample, Task, Watch, train};
 pub use sound_loss::{MelDistance, SoundLoss, SoundLossConfig};
 pub use sound_tokenizer::SoundTokenizerTask;
 pub use sounds::{Recording, Sounds, Split};
-pub use speech::{SpeechModel, SpeechTask};
+pub use speech::SpeechTask;
 pub use speech_loss::speech_loss;
 pub use tokenizer::TokenizerTask;
 pub use video_generator::{VideoGeneratorTask, VideoModel};

@@ -7,6 +7,7 @@ use multiscale_image::MultiscaleImageConfig;
 use ravel_backbone::TransformerConfig;
 use ravel_decode::{FillingConfig, SamplerConfig};
 use ravel_heads::{HeadConfig, NextFrameConfig, NextTokensConfig};
+use ravel_pipeline::SpeechPart;
 use ravel_quant::EmaConfig;
 use ravel_text::Rewrite;
 use rvq_codec::SpectralConfig;
@@ -151,10 +152,13 @@ pub struct SpeechConfig {
     /// Share of utterances whose voice is not told, so that given codes can tell it.
     #[serde(default = "tenth")]
     pub drop_voice: f64,
-    /// Share of utterances that stand behind another one of the same voice, which is not told: how a voice is followed that is
-    /// shown.
+    /// Share of utterances whose voice is shown by another one of the same voice rather than told: read by `speech.reference`, or with its
+    /// words in front. With `speech.reference`, voices without a name are always shown.
     #[serde(default)]
     pub references: f64,
+    /// What the model has beside text, sequence model and head.
+    #[serde(default)]
+    pub speech: SpeechPart,
     /// Sampling settings, for samples and in the exported definition.
     #[serde(default)]
     pub sampler: SamplerConfig,

@@ -300,6 +300,7 @@ impl SoundTokenizerTask {
             }),
             backbone: None,
             head: None,
+            speech: None,
             published: None,
             model: None,
         }

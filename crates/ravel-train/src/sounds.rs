@@ -12,6 +12,8 @@ use crate::TrainError;
 /// One recording with what is known about it.
 #[derive(Debug, Clone)]
 pub struct Recording {
+    /// Its file.
+    pub file: PathBuf,
     /// Samples of its one channel.
     pub samples: Vec<i16>,
     /// What is said.
@@ -20,6 +22,8 @@ pub struct Recording {
     pub voice: String,
     /// How fast, in a word; empty where nothing is said about it.
     pub speed: String,
+    /// Whether the voice is nobody's whose name is learned.
+    pub unnamed: bool,
 }
 
 /// All recordings of a recipe, split.
@@ -43,6 +47,8 @@ struct Row {
     #[serde(default)]
     speed: String,
     #[serde(default)]
+    unnamed: bool,
+    #[serde(default)]
     split: Split,
 }
 
@@ -60,7 +66,7 @@ pub enum Split {
 }
 
 impl Sounds {
-    /// Reads all rows (`{"file": …, "text": …, "voice": …, "speed": …, "split": "train" | "held-out" | "held-out-voice"}`, WAV files
+    /// Reads all rows (`{"file": …, "text": …, "voice": …, "speed": …, "unnamed": true, "split": "train" | "held-out" | "held-out-voice"}`, WAV files
     /// relative to it), as one channel at a rate. Voices that are held out altogether are left out.
     ///
     /// # Errors
@@ -156,16 +162,19 @@ impl Recording {
     }
 
     fn read(folder: &Path, row: Row, sample_rate_hz: u32) -> Result<Self, TrainError> {
-        let sound = ravel_media::read_wav(&folder.join(&row.file))?;
+        let file = folder.join(&row.file);
+        let sound = ravel_media::read_sound(&file)?;
         let sound = sound.with_channels(1).resampled(sample_rate_hz);
         let scaled = sound.channels[0]
             .iter()
             .map(|sample| (sample * f32::from(i16::MAX)).round() as i16);
         Ok(Self {
             samples: scaled.collect(),
+            file,
             text: row.text,
             voice: row.voice,
             speed: row.speed,
+            unnamed: row.unnamed,
         })
     }
 

@@ -5,87 +5,32 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use burn::module::Module;
-use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand_core::Rng;
-use ravel_backbone::Transformer;
-use ravel_core::{Codes, Condition, Decoding, Generator, Layout, Seed, SoundTokenizer, Start};
+use ravel_core::{Codes, Decoding, Generator, Layout, Seed, SoundTokenizer, Start};
 use ravel_decode::OneByOne;
 use ravel_decode::sampler::all_ended;
-use ravel_heads::{
-    Arrangement, HeadConfig, NextTokens, NextTokensConfig, PrefixConfig, PrefixEmbedding,
+use ravel_heads::{HeadConfig, Timed};
+use ravel_pipeline::{
+    BackbonePart, Definition, Prompt, Source, SpeechModel, SpeechShape, SpeechText, TextPart,
 };
-use ravel_pipeline::{BackbonePart, Definition, Source, SpeechText, TextPart};
 use ravel_weights::Checkpoint;
 
+use crate::align::aligned;
 use crate::generator::copy;
 use crate::learner::{Learned, Learner};
 use crate::run::{Sample, Task};
+use crate::speech_lesson::{DurationLesson, Lesson, Utterance, utterances, whole};
 use crate::{LikeLengths, Recipe, Recording, Sounds, SpeechConfig, TrainError, host};
 
 /// Held-out recordings that a sample says.
 const SAID: usize = 6;
-/// Recordings that are encoded at a time.
-const ENCODED_TOGETHER: usize = 16;
 /// Silence between them, in samples.
 const PAUSE: usize = 4000;
-
-/// All that is trained together: what stands in front, the sequence model and the head.
-#[derive(Module, Debug)]
-pub struct SpeechModel {
-    /// Embeds voice, speed and phonemes.
-    pub prefix: PrefixEmbedding,
-    /// The sequence model.
-    pub backbone: Transformer,
-    /// Predicts codes.
-    pub head: NextTokens,
-}
+/// Frames of a recording that shows a voice, at least: a second of most codecs.
+const SHOWN_LEAST: usize = 25;
 
 impl Learned for SpeechModel {}
-
-/// What is learned from one recording.
-pub(crate) struct Utterance {
-    pub voice: String,
-    pub speed: String,
-    pub symbols: Vec<u32>,
-    /// Row by row, `depth * frames`.
-    codes: Vec<u32>,
-    pub frames: usize,
-}
-
-impl Utterance {
-    /// This utterance and another one behind it, as one.
-    fn before(&self, other: &Self, text: &SpeechText) -> Self {
-        let rows = |one: &Self| one.codes.chunks(one.frames).map(<[u32]>::to_vec).collect();
-        let (first, then): (Vec<Vec<u32>>, Vec<Vec<u32>>) = (rows(self), rows(other));
-        let both = first.into_iter().zip(then);
-        Self {
-            voice: other.voice.clone(),
-            speed: other.speed.clone(),
-            symbols: text.joined(&self.symbols, &other.symbols),
-            codes: both
-                .flat_map(|(first, then)| [first, then].concat())
-                .collect(),
-            frames: self.frames + other.frames,
-        }
-    }
-}
-
-/// The symbols of a text that is said in one utterance, or why it cannot be.
-pub(crate) fn whole(speech: &SpeechText, text: &str) -> Result<Vec<u32>, String> {
-    let symbols = speech
-        .whole(text)
-        .map_err(|error| format!("\"{text}\": {error}"))?;
-    match symbols.len() <= speech.most_symbols() {
-        true => Ok(symbols),
-        false => Err(format!(
-            "\"{}…\": {} symbols, there is room for {}; say it in several recordings, or train with a greater `text-length`",
-            text.chars().take(40).collect::<String>(),
-            symbols.len(),
-            speech.most_symbols()
-        )),
-    }
-}
 
 /// A number in `0..=1`.
 fn share(random: &mut impl Rng) -> f64 {
@@ -144,15 +89,20 @@ impl SpeechTask {
                 codes.codebook_size
             )));
         }
-        if config.head.arrangement == (Arrangement::Flattened {}) {
+        config.speech.validate_for(&config.backbone, &config.head)?;
+        config.sampler.validate()?;
+        if config.speech.durations.is_some()
+            && config.speech.reference.is_none()
+            && config.references > 0.0
+        {
             return Err(wrong(
-                "`task.head.arrangement` is flattened, which speech is not trained with yet; take delayed or parallel"
+                "`task.references` stand in front with their words, whose durations nobody foretells; take a table `task.speech.reference` beside `task.speech.durations`"
                     .into(),
             ));
         }
         let sounds = Sounds::read(&config.rows, spec.sample_rate_hz)?;
         let text = SpeechText::new(
-            voices_of(&sounds.train),
+            named_voices(&sounds.train),
             config.speeds.clone(),
             config.text_length,
         );
@@ -163,11 +113,21 @@ impl SpeechTask {
             all.collect()
         };
         let coded = |list: &[Recording]| utterances(list, symbols(list)?, &*tokenizer, device);
-        let train = coded(&sounds.train)?;
-        let held_out = coded(&sounds.held_out)?;
+        let mut train = coded(&sounds.train)?;
+        let mut held_out = coded(&sounds.held_out)?;
+        if config.speech.durations.is_some() {
+            aligned(&mut train, &mut held_out, |id| text.is_mark(id));
+        }
         let seed = Seed::new(recipe.seed);
         device.seed(seed.named("first weights").number());
-        let average = first_weights(config, &text, device)?;
+        let shape = SpeechShape {
+            text: &text,
+            backbone: &config.backbone,
+            head: &config.head,
+            part: &config.speech,
+        };
+        let average = shape.init(device);
+        average.tensors(); // Draws every parameter now, in the module's order.
         let lengths = train.iter().map(|utterance| utterance.frames).collect();
         Ok(Self {
             by_voice: by_voice(&train),
@@ -190,85 +150,129 @@ impl SpeechTask {
         self.learner.average.num_params()
     }
 
-    /// The summed loss of some utterances and how many codes it is about. `hidden` says whose voice is not told.
+    /// Mean nats of a code and, where they are foretold, of a duration.
     fn loss(
         &self,
         model: &SpeechModel,
         rows: &[&Utterance],
-        unnamed: &[bool],
+        told: Vec<Told>,
         device: &Device,
-    ) -> Tensor<1> {
-        let prompts: Vec<Vec<u32>> = rows
-            .iter()
-            .zip(unnamed)
-            .map(|(row, &unnamed)| {
-                let voice = (!unnamed).then_some(&row.voice[..]);
-                self.text.ids(voice, &row.speed, &row.symbols)
-            })
-            .collect();
-        let condition = condition(&model.prefix, &prompts, &self.config.head, device);
+    ) -> (Tensor<1>, Option<Tensor<1>>) {
+        let prompts = rows.iter().zip(told).map(|(row, told)| {
+            let voice = matches!(told, Told::Name).then_some(&row.voice[..]);
+            Prompt {
+                ids: self.text.ids(voice, &row.speed, &row.symbols),
+                shown: match told {
+                    Told::Shown(codes) => codes,
+                    _ => Vec::new(),
+                },
+            }
+        });
+        let prompts: Vec<Prompt> = prompts.collect();
         let lesson = Lesson::new(rows, &self.config.head, device);
-        let layout = Layout::Sequence {
-            len: lesson.codes.dims()[2],
-        };
-        let head = model.head.clone().with_layout(&layout);
-        let input = head.inputs(lesson.codes.clone(), &condition);
-        let logits = head.logits_of(model.backbone.forward(input, &condition));
-        lesson.loss(logits)
+        let timed: Vec<Timed<'_>> = rows.iter().map(|row| row.timed()).collect();
+        let condition = model.condition(&prompts, device);
+        let condition = model.timed(condition, &timed, lesson.codes.dims()[2]);
+        let durations = model.durations.as_ref().map(|durations| {
+            let lesson = DurationLesson::new(rows, durations.most(), device);
+            let ids: Vec<&[u32]> = prompts.iter().map(|prompt| &prompt.ids[..]).collect();
+            let scores = durations.scores(&ids, lesson.frames.clone());
+            lesson.loss(scores)
+        });
+        let scores = model.scores(lesson.codes.clone(), &condition);
+        (lesson.loss(scores), durations)
     }
 
-    /// Some of the utterances behind another one of their voice, as a reference stands in front of what is said with it.
-    fn led(&self, items: &[usize], step: usize) -> Vec<Option<Utterance>> {
+    /// How the voice of each item of a step is told: by its name, by another recording, or not at all. Without an encoder of voices the
+    /// other recording stands in front, and the utterance behind it is the second of the pair.
+    fn told(&self, items: &[usize], step: usize) -> Vec<(Told, Option<Utterance>)> {
+        let mut unnamed = self.seed.named("voices").indexed(step as u64).stream();
         let mut random = self.seed.named("references").indexed(step as u64).stream();
+        let encoder = self.config.speech.reference.is_some();
         let one = |&item: &usize| {
+            let dropped = share(&mut unnamed) < self.config.drop_voice;
             let asked = share(&mut random) < self.config.references;
             let own = &self.train[item];
+            let named = self.text.voices().contains(&own.voice);
             let others = &self.by_voice[&own.voice];
             let other = others[(random.next_u64() % others.len() as u64) as usize];
-            let symbols = self.train[other].symbols.len() + 1 + own.symbols.len();
-            let fits = symbols <= self.text.most_symbols();
-            (asked && other != item && fits).then(|| self.train[other].before(own, &self.text))
+            let fits =
+                self.train[other].symbols.len() + 1 + own.symbols.len() <= self.text.most_symbols();
+            let (from, to) = stretch(self.train[other].frames, &mut random);
+            match (asked || (encoder && !named), encoder) {
+                (true, true) if other != item && !dropped => {
+                    let books = self.train[other].books();
+                    let shown = books.map(|book| book[from..to].to_vec()).collect();
+                    (Told::Shown(shown), None)
+                }
+                (true, false) if other != item && fits => {
+                    let both = self.train[other].before(own, &self.text);
+                    (Told::Nothing, Some(both))
+                }
+                _ if dropped || !named => (Told::Nothing, None),
+                _ => (Told::Name, None),
+            }
         };
         items.iter().map(one).collect()
     }
 
-    fn held_out_loss(&self) -> f64 {
-        let mut total = 0.0;
+    /// Mean nats of a code and of a duration of held-out recordings.
+    fn held_out_loss(&self) -> (f64, Option<f64>) {
+        let mut totals = (0.0, None);
         let mut order: Vec<&Utterance> = self.held_out.iter().collect();
         order.sort_by_key(|utterance| utterance.frames);
+        let share = |rows: &[&Utterance]| rows.len() as f64 / self.held_out.len() as f64;
         for rows in order.chunks(self.recipe.batch) {
-            let named = vec![false; rows.len()];
-            let loss = self.loss(&self.learner.average, rows, &named, &self.device);
-            total += f64::from(host(loss)[0]) * rows.len() as f64;
+            let named = rows.iter().map(|_| Told::Name).collect();
+            let (codes, durations) = self.loss(&self.learner.average, rows, named, &self.device);
+            totals.0 += f64::from(host(codes)[0]) * share(rows);
+            if let Some(durations) = durations {
+                let sum = totals.1.get_or_insert(0.0);
+                *sum += f64::from(host(durations)[0]) * share(rows);
+            }
         }
-        total / self.held_out.len().max(1) as f64
+        totals
     }
 
     /// Codes that the averaged model says, `[1, depth, frames]`.
     fn said(&self, utterance: &Utterance, row: u64) -> Result<Tensor<3, Int>, TrainError> {
+        let model = &self.learner.average;
+        let symbols = utterance.symbols.len();
         let ids = self
             .text
             .ids(Some(&utterance.voice), &utterance.speed, &utterance.symbols);
-        let condition = condition(
-            &self.learner.average.prefix,
-            &[ids],
-            &self.config.head,
-            &self.device,
-        );
+        let seed = self.seed.named("samples");
+        let durations = model.durations.as_ref().map(|durations| {
+            let seed = seed.named("durations").indexed(row);
+            durations.draw(&ids, symbols, &self.config.sampler, seed, &self.device)
+        });
+        let durations = durations.transpose()?;
         let depth = self.config.head.depth;
-        let frames = self.text.most_frames(utterance.symbols.len());
+        let frames = match &durations {
+            Some(durations) => durations.iter().sum::<u32>().max(1) as usize + 1,
+            None => self.text.most_frames(symbols),
+        };
         let layout = self.config.head.arrangement.layout(frames, depth);
-        let head = self.learner.average.head.clone().with_layout(&layout);
+        let front = Prompt {
+            ids,
+            shown: Vec::new(),
+        };
+        let timed = Timed {
+            symbols: &utterance.symbols,
+            frames: durations.as_deref().unwrap_or_default(),
+        };
+        let condition = model.condition(&[front], &self.device);
+        let condition = model.timed(condition, &[timed], layout.len());
+        let head = model.choosing(&layout);
         let generator = Generator {
-            backbone: &self.learner.average.backbone,
-            head: &head,
+            backbone: &model.backbone,
+            head: &*head,
             pyramid: None,
         };
         let prompt = Codes {
-            ids: Tensor::zeros([1, depth, 0], &self.device),
+            ids: Tensor::zeros([1, self.config.head.rows(), 0], &self.device),
             layout: layout.clone(),
         };
-        let seed = self.seed.named("samples");
         let mut sampler = self.config.sampler.build(seed, &[row], layout.len());
         let ending = self.config.sampler.ending.clone();
         let codes = OneByOne.decode(
@@ -309,83 +313,10 @@ impl SpeechTask {
                 config: self.config.backbone.clone(),
             }),
             head: Some(HeadConfig::NextTokens(self.config.head.clone())),
+            speech: Some(self.config.speech.clone()).filter(|part| !part.is_empty()),
             published: None,
             model: None,
         }
-    }
-}
-
-/// Positions of a batch, and which of them are to be learned.
-pub(crate) struct Lesson {
-    /// `[batch, depth, positions]`.
-    pub codes: Tensor<3, Int>,
-    /// The same with ids that have no score replaced, `[batch, depth, positions, 1]`.
-    targets: Tensor<4, Int>,
-    /// One where a code is learned, `[batch, depth, positions]`.
-    weights: Tensor<3>,
-}
-
-impl Lesson {
-    /// Each codebook of each row begins as late as its delay; the first one ends with the end.
-    pub fn new(rows: &[&Utterance], head: &NextTokensConfig, device: &Device) -> Self {
-        let end = head.end.unwrap_or(0) as i32;
-        let (steps, before) = match &head.arrangement {
-            Arrangement::Delayed { steps, before, .. } => (steps.clone(), *before),
-            _ => (vec![0; head.depth], 0),
-        };
-        let longest = steps.iter().copied().max().unwrap_or(0);
-        let frames = rows.iter().map(|row| row.frames).max().unwrap_or(0);
-        let len = frames + longest.max(1);
-        let mut codes = Vec::with_capacity(rows.len() * head.depth * len);
-        let mut targets = Vec::with_capacity(codes.capacity());
-        let mut weights = Vec::with_capacity(codes.capacity());
-        for row in rows {
-            for (codebook, &step) in steps.iter().enumerate() {
-                let of_book = &row.codes[codebook * row.frames..(codebook + 1) * row.frames];
-                for at in 0..len {
-                    let (id, learned) = match at.checked_sub(step) {
-                        None => (before as i32, false),
-                        Some(frame) => match of_book.get(frame) {
-                            Some(&id) => (id as i32, true),
-                            None => (end, codebook == 0 && frame == row.frames),
-                        },
-                    };
-                    codes.push(id);
-                    targets.push(if learned { id } else { 0 });
-                    weights.push(f32::from(u8::from(learned)));
-                }
-            }
-        }
-        let shape = [rows.len(), head.depth, len];
-        let [batch, depth, n] = shape;
-        Self {
-            codes: Tensor::from_data(TensorData::new::<i32, _>(codes, shape), device),
-            targets: Tensor::from_data(
-                TensorData::new::<i32, _>(targets, [batch, depth, n, 1]),
-                device,
-            ),
-            weights: Tensor::from_data(TensorData::new::<f32, _>(weights, shape), device),
-        }
-    }
-
-    /// Summed nats of each codebook's learned codes, and how many these are; `logits` as in [`Lesson::loss`].
-    pub fn by_codebook(self, logits: Tensor<4>) -> Vec<(f64, f64)> {
-        let [batch, depth, n, _] = logits.dims();
-        let picked = log_softmax(logits, 3).gather(3, self.targets);
-        let nats = picked.reshape([batch, depth, n]) * self.weights.clone();
-        let sums = |all: Tensor<3>| host(all.sum_dim(2).sum_dim(0));
-        let both = sums(nats).into_iter().zip(sums(self.weights));
-        both.map(|(nats, count)| (-f64::from(nats), f64::from(count)))
-            .collect()
-    }
-
-    /// Mean nats of a learned code; `logits`: `[batch, depth, positions, ids]`.
-    fn loss(self, logits: Tensor<4>) -> Tensor<1> {
-        let [batch, depth, n, _] = logits.dims();
-        let picked = log_softmax(logits, 3).gather(3, self.targets);
-        let count = self.weights.clone().sum();
-        let sum = (picked.reshape([batch, depth, n]) * self.weights).sum();
-        (sum / count).neg()
     }
 }
 
@@ -394,30 +325,39 @@ impl Task for SpeechTask {
         self.learner.begin(step);
         let training = self.device.clone().autodiff();
         let items = self.batches.at(step);
-        let mut random = self.seed.named("voices").indexed(step as u64).stream();
-        let mut unnamed: Vec<bool> = items
-            .iter()
-            .map(|_| share(&mut random) < self.config.drop_voice)
-            .collect();
-        let led = self.led(&items, step);
-        for (unnamed, led) in unnamed.iter_mut().zip(&led) {
-            *unnamed |= led.is_some();
-        }
+        let (told, led): (Vec<Told>, Vec<Option<Utterance>>) =
+            self.told(&items, step).into_iter().unzip();
         let rows: Vec<&Utterance> = items
             .iter()
             .zip(&led)
             .map(|(&item, led)| led.as_ref().unwrap_or(&self.train[item]))
             .collect();
-        let loss = self.loss(&self.learner.model, &rows, &unnamed, &training);
-        self.learner
-            .update(loss, step, "the speech generator's loss")
+        let (loss, durations) = self.loss(&self.learner.model, &rows, told, &training);
+        let Some(durations) = durations else {
+            return self
+                .learner
+                .update(loss, step, "the speech generator's loss");
+        };
+        let codes = f64::from(host(loss.clone())[0]);
+        let found = f64::from(host(durations.clone())[0]);
+        let mut values =
+            self.learner
+                .update(loss + durations, step, "the speech generator's loss")?;
+        values.insert("loss".into(), codes);
+        values.insert("durations".into(), found);
+        Ok(values)
     }
 
     fn validate(&self) -> Result<BTreeMap<String, f64>, TrainError> {
-        Ok(match self.held_out.is_empty() {
-            true => BTreeMap::new(),
-            false => BTreeMap::from([("loss".to_string(), self.held_out_loss())]),
-        })
+        if self.held_out.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let (codes, durations) = self.held_out_loss();
+        let durations = durations.map(|nats| ("durations".to_string(), nats));
+        Ok([("loss".to_string(), codes)]
+            .into_iter()
+            .chain(durations)
+            .collect())
     }
 
     fn samples(&self) -> Result<Sample, TrainError> {
@@ -466,86 +406,33 @@ impl Task for SpeechTask {
     }
 }
 
-/// Every voice that speaks, in alphabetical order.
-fn voices_of(recordings: &[Recording]) -> Vec<String> {
-    let voices = recordings.iter().map(|recording| recording.voice.clone());
-    let sorted: std::collections::BTreeSet<String> = voices.collect();
+/// How a voice is told to the model.
+enum Told {
+    /// By its name.
+    Name,
+    /// By codes of another recording, codebook by codebook.
+    Shown(Vec<Vec<u32>>),
+    /// Not at all.
+    Nothing,
+}
+
+/// A stretch of so many frames, as short as a second.
+fn stretch(frames: usize, random: &mut impl Rng) -> (usize, usize) {
+    let spare = frames.saturating_sub(SHOWN_LEAST);
+    let len = frames - (random.next_u64() % (spare as u64 + 1)) as usize;
+    let from = (random.next_u64() % ((frames - len) as u64 + 1)) as usize;
+    (from, from + len)
+}
+
+/// Every voice that has a name, in alphabetical order.
+fn named_voices(recordings: &[Recording]) -> Vec<String> {
+    let named = recordings.iter().filter(|recording| !recording.unnamed);
+    let sorted: std::collections::BTreeSet<String> =
+        named.map(|recording| recording.voice.clone()).collect();
     sorted
         .into_iter()
         .filter(|voice| !voice.is_empty())
         .collect()
-}
-
-/// Codes of recordings with what is said in them. Recordings are encoded together with others of like length: to a
-/// causal tokenizer the silence behind the shorter ones changes nothing before it.
-pub(crate) fn utterances(
-    recordings: &[Recording],
-    symbols: Vec<Vec<u32>>,
-    tokenizer: &dyn SoundTokenizer,
-    device: &Device,
-) -> Result<Vec<Utterance>, TrainError> {
-    let spec = tokenizer.sound_spec();
-    let mut order: Vec<usize> = (0..recordings.len()).collect();
-    order.sort_by_key(|&at| recordings[at].samples.len());
-    let mut codes: Vec<Vec<Vec<u32>>> = vec![Vec::new(); recordings.len()];
-    for chunk in order.chunks(ENCODED_TOGETHER) {
-        let rows: Vec<&Recording> = chunk.iter().map(|&at| &recordings[at]).collect();
-        let found = tokenizer.encode(ravel_core::Waveform {
-            samples: Recording::batch(&rows, spec.hop, device),
-            sample_rate_hz: spec.sample_rate_hz,
-        })?;
-        let len = found.filled();
-        for (&at, row) in chunk.iter().zip(found.to_host()) {
-            let frames = recordings[at].samples.len().div_ceil(spec.hop);
-            codes[at] = row
-                .chunks(len)
-                .map(|book| book[..frames].to_vec())
-                .collect();
-        }
-    }
-    let all = recordings.iter().zip(symbols).zip(codes);
-    Ok(all
-        .map(|((recording, symbols), codes)| Utterance {
-            voice: recording.voice.clone(),
-            speed: recording.speed.clone(),
-            symbols,
-            frames: codes[0].len(),
-            codes: codes.concat(),
-        })
-        .collect())
-}
-
-/// What stands in front of some rows, shorter ones filled up with positions that nothing sees: on the left, or at a pace, where
-/// the front of all rows stands at the same place, on the right.
-pub(crate) fn condition(
-    prefix: &PrefixEmbedding,
-    rows: &[Vec<u32>],
-    head: &NextTokensConfig,
-    device: &Device,
-) -> Condition {
-    let len = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let mut ids = Vec::with_capacity(rows.len() * len);
-    let mut hidden = Vec::with_capacity(rows.len() * len);
-    for row in rows {
-        let missing = len - row.len();
-        let (before, after) = match head.pace {
-            None => (missing, 0),
-            Some(_) => (0, missing),
-        };
-        ids.extend(std::iter::repeat_n(SpeechText::PADDING as i32, before));
-        ids.extend(row.iter().map(|&id| id as i32));
-        ids.extend(std::iter::repeat_n(SpeechText::PADDING as i32, after));
-        hidden.extend(std::iter::repeat_n(true, before));
-        hidden.extend(std::iter::repeat_n(false, row.len()));
-        hidden.extend(std::iter::repeat_n(true, after));
-    }
-    let shape = [rows.len(), len];
-    let ids = Tensor::from_data(TensorData::new::<i32, _>(ids, shape), device);
-    let any = hidden.iter().any(|hidden| *hidden);
-    Condition {
-        prefix_hidden: any.then(|| Tensor::from_data(TensorData::new(hidden, shape), device)),
-        ..prefix.condition(ids)
-    }
 }
 
 fn open_tokenizer(
@@ -563,27 +450,4 @@ fn open_tokenizer(
     let tokenizer =
         ravel_pipeline::build_sound_tokenizer(definition.tokenizer_part()?, &source, device)?;
     Ok((definition, tokenizer))
-}
-
-/// The model before its first step, every parameter drawn in the module's order.
-fn first_weights(
-    config: &SpeechConfig,
-    text: &SpeechText,
-    device: &Device,
-) -> Result<SpeechModel, TrainError> {
-    config.backbone.validate()?;
-    config.head.validate_for(config.backbone.axes())?;
-    config.sampler.validate()?;
-    let width = config.backbone.d_model;
-    let prefix: PrefixConfig = text.prefix_config();
-    let layout = Layout::Sequence { len: 1 };
-    let model = SpeechModel {
-        prefix: prefix.init(width, device),
-        backbone: config.backbone.init(device),
-        head: config
-            .head
-            .init(width, config.backbone.axes(), &layout, device),
-    };
-    model.tensors(); // Draws every parameter now, in the module's order.
-    Ok(model)
 }

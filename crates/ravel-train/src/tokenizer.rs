@@ -174,6 +174,7 @@ impl TokenizerTask {
             backbone: None,
             head: None,
             model: None,
+            speech: None,
             published: None,
         }
     }

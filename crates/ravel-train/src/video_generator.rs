@@ -291,6 +291,7 @@ impl Task for VideoGeneratorTask {
             filling: Some(self.config.filling.clone()),
             sampler: self.config.sampler.clone(),
             model: None,
+            speech: None,
             published: None,
         };
         let text = definition.to_toml();

@@ -282,6 +282,7 @@ impl Task for VideoTokenizerTask {
             backbone: None,
             head: None,
             model: None,
+            speech: None,
             published: None,
         };
         let text = definition.to_toml();

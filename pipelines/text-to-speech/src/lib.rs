@@ -2,7 +2,8 @@
 //!
 //! An utterance is chosen code by code until the model ends it. It may not end before its symbols can have been said, nor go on much
 //! longer; a loop is taken back to where it begins and chosen anew ([`Checks`]). Frames are handed on as soon as no loop can begin
-//! in front of them. What is handed on depends on the request alone, not on who listens when.
+//! in front of them. What is handed on depends on the request alone, not on who listens when. Where the model foretells how long its
+//! symbols are said, that is drawn first, and the utterance is as long.
 
 mod checks;
 mod join;
@@ -12,11 +13,12 @@ mod speaking;
 
 use std::ops::ControlFlow;
 
-use burn::tensor::{Int, Tensor};
-use ravel_core::{Codes, Condition, Generator, Sampler, Seed, Start, Unit};
+use burn::tensor::Tensor;
+use ravel_core::{Codes, Generator, Sampler, Seed, Start, Unit};
 use ravel_decode::SamplerConfig;
 use ravel_decode::method::{Next, in_takes};
-use ravel_pipeline::SpeechParts;
+use ravel_heads::Timed;
+use ravel_pipeline::{Prompt, SpeechParts};
 use ravel_pronounce::PronounceError;
 use serde::{Deserialize, Serialize};
 
@@ -252,30 +254,37 @@ impl TextToSpeech {
         hear: &mut Hear<'_>,
     ) -> Result<Option<(Vec<f32>, End)>, Error> {
         let parts = &self.parts;
-        let config = parts.head.config();
+        let config = parts.model.head.config();
         let (shape, depth) = (&config.arrangement, config.depth);
-        let frames = self.frames(plan, symbols.len());
+        let seed = Seed::new(plan.seed).named("speech").indexed(number as u64);
+        let front = self.front(plan, symbols);
+        let durations = self.durations(plan, &front.ids, symbols.len(), seed)?;
+        let frames = self.frames(plan, symbols.len(), durations.as_deref());
         let layout = shape.layout(frames.most, depth);
-        let head = parts.head.clone().with_layout(&layout);
+        let head = parts.model.choosing(&layout);
         let generator = Generator {
-            backbone: &parts.backbone,
-            head: &head,
+            backbone: &parts.model.backbone,
+            head: &*head,
             pyramid: None,
         };
-        let given = plan.reference.as_ref().map(|reference| &reference.ids);
+        let given = plan.reference.as_ref().and_then(Given::in_front);
         let begun = shape.beginning(frames.given, depth);
         let prompt = match given {
             Some(ids) => shape.arrange(ids.clone()).narrow(2, 0, begun),
             None => Tensor::zeros([1, config.rows(), 0], &parts.device),
         };
+        let timed = Timed {
+            symbols,
+            frames: durations.as_deref().unwrap_or_default(),
+        };
+        let condition = parts.model.condition(&[front], &parts.device);
         let start = Start {
-            condition: self.condition(plan, symbols),
+            condition: parts.model.timed(condition, &[timed], layout.len()),
             prompt: Codes {
                 ids: prompt,
                 layout: layout.clone(),
             },
         };
-        let seed = Seed::new(plan.seed).named("speech").indexed(number as u64);
         let earliest = match (plan.checks.end, plan.checks.shortest) {
             (false, _) => usize::MAX,
             (true, true) => shape.beginning(frames.least, depth),
@@ -315,31 +324,59 @@ impl TextToSpeech {
         }
     }
 
-    /// What stands in front of an utterance: a voice that is told, or one that is shown together with its words; a speed; symbols.
-    fn condition(&self, plan: &Plan, symbols: &[u32]) -> Condition {
+    /// What stands in front of an utterance: a voice that is told, or one that is shown, by itself or together with its words; a speed;
+    /// symbols.
+    fn front(&self, plan: &Plan, symbols: &[u32]) -> Prompt {
         let text = &self.parts.text;
-        let ids = match &plan.reference {
-            Some(given) => text.ids(None, &plan.speed, &text.joined(&given.symbols, symbols)),
-            None => text.ids(Some(&plan.voice), &plan.speed, symbols),
-        };
-        let ids: Vec<i32> = ids.into_iter().map(|id| id as i32).collect();
-        let ids = Tensor::<1, Int>::from_ints(&ids[..], &self.parts.device);
-        self.parts.prefix.condition(ids.unsqueeze())
+        let named = |voice, symbols: &[u32]| text.ids(voice, &plan.speed, symbols);
+        match &plan.reference {
+            None => Prompt {
+                ids: named(Some(&plan.voice), symbols),
+                shown: Vec::new(),
+            },
+            Some(Given::InFront { symbols: first, .. }) => Prompt {
+                ids: named(None, &text.joined(first, symbols)),
+                shown: Vec::new(),
+            },
+            Some(Given::Read(codes)) => Prompt {
+                ids: named(None, symbols),
+                shown: codes.clone(),
+            },
+        }
     }
 
-    /// How long an utterance of so many symbols may be.
-    fn frames(&self, plan: &Plan, symbols: usize) -> Frames {
+    /// How many frames each of the last symbols takes, where the model foretells that.
+    fn durations(
+        &self,
+        plan: &Plan,
+        ids: &[u32],
+        symbols: usize,
+        seed: Seed,
+    ) -> Result<Option<Vec<u32>>, Error> {
+        let Some(model) = &self.parts.model.durations else {
+            return Ok(None);
+        };
+        let seed = seed.named("durations");
+        let drawn = model.draw(ids, symbols, &plan.sampler, seed, &self.parts.device)?;
+        Ok(Some(drawn))
+    }
+
+    /// How long an utterance of so many symbols may be; one whose durations are known is as long as they say.
+    fn frames(&self, plan: &Plan, symbols: usize, durations: Option<&[u32]>) -> Frames {
         let (text, checks) = (&self.parts.text, &plan.checks);
-        let reference = plan.reference.as_ref();
-        let given = reference.map_or(0, |reference| reference.ids.dims()[2]);
+        let given = plan.reference.as_ref().and_then(Given::in_front);
+        let given = given.map_or(0, |ids| ids.dims()[2]);
+        let known = durations.map(|all| all.iter().sum::<u32>().max(1) as usize);
         let most = match checks.longest {
-            true => text.most_frames(symbols),
+            true => known.unwrap_or(text.most_frames(symbols)),
             false => text.most_frames(text.length()),
         };
+        let least = known.unwrap_or(text.least_frames(symbols)).min(most);
         Frames {
             given,
-            least: given + text.least_frames(symbols),
+            least: given + least,
             most: given + most,
+            known: known.is_some() && checks.longest,
         }
     }
 }

@@ -17,53 +17,64 @@ const QUIET: f32 = 0.02;
 const MARGIN_SECS: f64 = 0.05;
 /// How far from where the words end a cut may be, as a share of the recording.
 const REACH: f64 = 0.12;
+/// Seconds that are enough where no words are needed.
+const ENOUGH_SECS: f64 = 12.0;
 
-/// A voice to speak with: what was said in it, and its codes. Everything that is needed of the recording.
+/// A voice to speak with: what was said in it, where that is needed, and its codes. Everything that is needed of the recording.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Reference {
-    /// Its words.
+    /// Its words; empty where the model reads a voice without them.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub text: String,
     /// Its codes, codebook by codebook.
     pub codes: Vec<Vec<u32>>,
 }
 
 /// A reference that fits a pipeline.
-pub(crate) struct Given {
-    pub symbols: Vec<u32>,
-    /// `[1, depth, frames]`.
-    pub ids: Tensor<3, Int>,
+#[allow(clippy::large_enum_variant)] // One exists per request.
+pub(crate) enum Given {
+    /// It stands in front together with its words.
+    InFront {
+        symbols: Vec<u32>,
+        /// `[1, depth, frames]`.
+        ids: Tensor<3, Int>,
+    },
+    /// The model reads its codes, codebook by codebook.
+    Read(Vec<Vec<u32>>),
+}
+
+impl Given {
+    /// Codes that stand in front, `[1, depth, frames]`.
+    pub fn in_front(&self) -> Option<&Tensor<3, Int>> {
+        match self {
+            Self::InFront { ids, .. } => Some(ids),
+            Self::Read(_) => None,
+        }
+    }
 }
 
 impl Reference {
     /// A recording of one channel at the codec's rate, with its words.
     ///
-    /// Silence at its ends is left out. Where there are more words than an utterance of the model has, the first sentences are kept,
-    /// and the sound up to the quietest place near where they should end.
+    /// Silence at its ends is left out. A model that reads voices needs no words and takes the first 12 seconds. For another one, where
+    /// there are more words than an utterance of the model has, the first sentences are kept, and the sound up to the quietest place near
+    /// where they should end.
     ///
     /// # Errors
-    /// [`Error::Reference`] if nothing is heard in it, or too little, or far more than its words, or no words are given; [`Error::ReferenceText`] if they cannot
-    /// be said.
+    /// [`Error::Reference`] if nothing is heard in it, or too little, or far more than its words, or words that are needed are not given;
+    /// [`Error::ReferenceText`] if they cannot be said.
     pub fn new(samples: &[f32], text: Option<&str>, parts: &SpeechParts) -> Result<Self, Error> {
         let spec = parts.codec.sound_spec();
         let rate = f64::from(spec.sample_rate_hz);
         let heard = heard(samples, rate)?;
-        let Some(text) = text else {
-            return Err(Error::Reference("its words are needed, since this model learned every sound together with its words".into()));
+        let (words, end) = match parts.model.reference {
+            Some(_) => {
+                let enough = (ENOUGH_SECS * rate) as usize;
+                (String::new(), heard.len().min(enough))
+            }
+            None => with_words(heard, text, parts)?,
         };
-        let (words, symbols, share) = kept_words(text, &parts.text)?;
-        let end = match share < 1.0 {
-            true => quietest(heard, share, rate),
-            false => heard.len(),
-        };
-        let most = parts.text.most_frames(symbols.len()) * spec.hop;
-        if end > most {
-            return Err(Error::Reference(format!(
-                "{:.1} seconds of speech are in it, its words take {:.1} at most; give all that is said in it, or cut it",
-                end as f64 / rate,
-                most as f64 / rate
-            )));
-        }
         let kept = &heard[..end];
         let one = Tensor::<1>::from_floats(kept, &parts.device).reshape([1, 1, kept.len()]);
         let codes = parts.codec.encode(Waveform {
@@ -82,25 +93,64 @@ impl Reference {
     pub(crate) fn given(&self, parts: &SpeechParts) -> Result<Given, Error> {
         let spec = &parts.codec.sound_spec().codes;
         let frames = self.codes.first().map_or(0, Vec::len);
-        let (_, symbols, share) = kept_words(&self.text, &parts.text)?;
-        let fits = self.codes.len() == spec.depth
+        let known = self.codes.len() == spec.depth
             && frames > 0
-            && frames <= parts.text.most_frames(symbols.len())
             && self.codes.iter().all(|row| row.len() == frames)
             && self
                 .codes
                 .iter()
                 .flatten()
                 .all(|&id| (id as usize) < spec.codebook_size);
-        if !fits || share < 1.0 {
-            return Err(Error::Reference(
-                "its codes or words do not fit this model".into(),
-            ));
+        let unfit = || Error::Reference("its codes or words do not fit this model".into());
+        if !known {
+            return Err(unfit());
         }
-        Ok(Given {
+        if parts.model.reference.is_some() {
+            let hop = parts.codec.sound_spec().hop as f64;
+            let secs = frames as f64 * hop / f64::from(parts.codec.sound_spec().sample_rate_hz);
+            return match secs <= ENOUGH_SECS + 1.0 && self.text.is_empty() {
+                true => Ok(Given::Read(self.codes.clone())),
+                false => Err(unfit()),
+            };
+        }
+        let (_, symbols, share) = kept_words(&self.text, &parts.text)?;
+        if frames > parts.text.most_frames(symbols.len()) || share < 1.0 {
+            return Err(unfit());
+        }
+        Ok(Given::InFront {
             symbols,
             ids: tensor(&self.codes, frames, &parts.device),
         })
+    }
+}
+
+/// The words of a recording that are kept, and the samples in which they are said.
+fn with_words(
+    heard: &[f32],
+    text: Option<&str>,
+    parts: &SpeechParts,
+) -> Result<(String, usize), Error> {
+    let spec = parts.codec.sound_spec();
+    let rate = f64::from(spec.sample_rate_hz);
+    let Some(text) = text else {
+        return Err(Error::Reference(
+            "its words are needed, since this model learned every sound together with its words"
+                .into(),
+        ));
+    };
+    let (words, symbols, share) = kept_words(text, &parts.text)?;
+    let end = match share < 1.0 {
+        true => quietest(heard, share, rate),
+        false => heard.len(),
+    };
+    let most = parts.text.most_frames(symbols.len()) * spec.hop;
+    match end > most {
+        true => Err(Error::Reference(format!(
+            "{:.1} seconds of speech are in it, its words take {:.1} at most; give all that is said in it, or cut it",
+            end as f64 / rate,
+            most as f64 / rate
+        ))),
+        false => Ok((words, end)),
     }
 }
 

@@ -28,6 +28,8 @@ pub(crate) struct Frames {
     pub least: usize,
     /// All, if it is as long as may be.
     pub most: usize,
+    /// Whether it ends there in any case.
+    pub known: bool,
 }
 
 /// An utterance that is being chosen.
@@ -57,7 +59,7 @@ impl<'a> Speaking<'a> {
         given: Option<&Tensor<3, Int>>,
     ) -> Result<Self, Error> {
         Ok(Self {
-            head: parts.head.config(),
+            head: parts.model.head.config(),
             checks,
             frames,
             loops: LoopWatch::default(),
@@ -112,7 +114,7 @@ impl<'a> Speaking<'a> {
         }
         if frame >= self.frames.most {
             self.ended = Some(self.frames.most);
-            self.fault = self.checks.end.then_some(Fault::Endless);
+            self.fault = self.endless();
             return None;
         }
         let row = codes.of_unit(unit).into_data();
@@ -136,6 +138,11 @@ impl<'a> Speaking<'a> {
         Some(Next::Back(kept))
     }
 
+    /// What is wrong with an utterance that did not end by itself.
+    fn endless(&self) -> Option<Fault> {
+        (self.checks.end && !self.frames.known).then_some(Fault::Endless)
+    }
+
     /// Sound of all frames before `until` that were not heard yet.
     fn release(&mut self, codes: &Codes, until: usize) -> Result<Vec<f32>, Error> {
         let shape = &self.head.arrangement;
@@ -154,7 +161,7 @@ impl<'a> Speaking<'a> {
         let until = match self.ended {
             Some(end) => end,
             None => {
-                self.fault = self.checks.end.then_some(Fault::Endless);
+                self.fault = self.endless();
                 whole.min(self.frames.most)
             }
         };

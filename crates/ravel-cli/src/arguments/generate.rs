@@ -225,10 +225,11 @@ pub struct SpeakOptions {
     /// Who speaks, by name; the model's first voice without it.
     #[arg(long, value_name = "NAME")]
     pub voice: Option<String>,
-    /// Speak in the voice of this recording (WAV): a few seconds of a person who agreed to it.
-    #[arg(long, value_name = "WAV", conflicts_with = "voice")]
+    /// Speak in the voice of this recording (WAV; FLAC, MP3 or Opus in builds with the feature `video`): a few seconds of a person who
+    /// agreed to it.
+    #[arg(long, value_name = "SOUND", conflicts_with = "voice")]
     pub clone: Option<PathBuf>,
-    /// The words that are said in it.
+    /// The words that are said in it; only models that do not read a voice by itself need them.
     #[arg(long, value_name = "TEXT", requires = "clone")]
     pub clone_text: Option<String>,
     /// How fast, by name: `slow`, `normal` or `fast` with the built-in model.
@@ -246,7 +247,8 @@ pub struct SpeakOptions {
     /// Keep the most probable codes up to this mass.
     #[arg(long, allow_negative_numbers = true)]
     pub top_p: Option<f64>,
-    /// With `-o -`: write sound as it is made, frame by frame. The header then leaves the length open.
+    /// With `-o -`: write sound as it is made, frame by frame. The header then leaves the length open. It changes nothing for a file,
+    /// which always grows as the sound is made and takes its place when it is whole.
     #[arg(long)]
     pub stream: bool,
     /// Leave out some of what keeps utterances from going wrong, to measure what it brings.

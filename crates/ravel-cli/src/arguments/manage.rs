@@ -10,9 +10,9 @@ use super::{DeviceOptions, PipelineOptions};
 pub enum TokenizerCommand {
     /// The codes of a picture, a sound or a clip, as JSON.
     Encode {
-        /// PNG, JPEG, WebP or GIF, fitted to the tokenizer's size on white; for a codec WAV, brought to its rate and channels; for a
+        /// PNG, JPEG, WebP or GIF, fitted to the tokenizer's size on white; for a codec sound, brought to its rate and channels; for a
         /// tokenizer of clips a folder of frames, GIF, APNG, WebP or a video file, brought to a size that its cells fill.
-        #[arg(value_name = "PICTURE|WAV|CLIP")]
+        #[arg(value_name = "PICTURE|SOUND|CLIP")]
         input: PathBuf,
         /// Where to write; standard output without it.
         #[arg(short, long, value_name = "FILE|-")]
@@ -55,8 +55,8 @@ pub enum TokenizerCommand {
     },
     /// What is lost on the way to codes and back.
     Eval {
-        /// Captioned pictures (JSON lines); for a codec WAV files and folders of them; for a tokenizer of clips clips.
-        #[arg(long, value_name = "ROWS|WAV|CLIP|FOLDER", num_args = 1..)]
+        /// Captioned pictures (JSON lines); for a codec files of sound and folders of them; for a tokenizer of clips clips.
+        #[arg(long, value_name = "ROWS|SOUND|CLIP|FOLDER", num_args = 1..)]
         data: Vec<PathBuf>,
         /// Print JSON.
         #[arg(long)]

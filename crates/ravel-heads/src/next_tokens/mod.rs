@@ -307,7 +307,11 @@ impl NextTokens {
             let known = ids.clone().slice([0..batch, 0..rows, held.clone()]);
             parts.push(self.embedded(known, held.start));
         }
-        Tensor::cat(parts, 1)
+        let fed = Tensor::cat(parts, 1);
+        match &condition.beside {
+            Some(beside) => fed + beside.clone().narrow(1, span.start, span.len()),
+            None => fed,
+        }
     }
 
     /// Scores of one codebook with those of ids that it may not choose taken out.

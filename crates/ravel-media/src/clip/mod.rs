@@ -23,7 +23,7 @@ use folder::Folder;
 use steady::Steady;
 
 #[cfg(feature = "video")]
-pub use libav::SoundFile;
+pub use libav::{SoundFile, sound};
 pub use rate::FrameRate;
 pub use said::read_clip_text;
 pub use write::{ClipFormat, ClipPlan, ClipTarget, ClipWriter};

@@ -19,6 +19,8 @@ const KEPT: [usize; 2] = [640, 1280];
 /// How an utterance is spoken.
 #[derive(Clone, Copy)]
 pub struct Manner<'a> {
+    /// Folder of espeak-ng's data, if it is not its own.
+    pub data: Option<&'a Path>,
     /// espeak-ng's voice.
     pub voice: &'a str,
     /// Words a minute.
@@ -30,7 +32,13 @@ pub struct Manner<'a> {
 /// Samples at [`RATE`] and phonemes (IPA).
 pub fn utterance(text: &str, manner: Manner<'_>, scratch: &Path) -> Result<(Vec<f32>, String)> {
     let (wav, phonemes) = (scratch.join("u.wav"), scratch.join("u.txt"));
-    let output = Command::new("espeak-ng")
+    let mut command = Command::new("espeak-ng");
+    if let Some(data) = manner.data {
+        let mut path = std::ffi::OsString::from("--path=");
+        path.push(data);
+        command.arg(path);
+    }
+    let output = command
         .args(["--ipa", "-v", manner.voice])
         .args(["-s", &manner.speed.to_string()])
         .args(["-p", &manner.pitch.to_string()])
@@ -93,21 +101,39 @@ fn resampled(samples: &[f32], rate: u32) -> Vec<f32> {
     let cut = ratio.min(1.0);
     let reach = CROSSINGS / cut;
     let count = (samples.len() as f64 * ratio) as usize;
+    // Places repeat, as seen from the samples, after so many.
+    let common = common_divisor(RATE, rate);
+    let (phases, step) = ((RATE / common) as usize, (rate / common) as usize);
+    let around = reach.floor() as isize;
+    let filters: Vec<Vec<f32>> = (0..phases)
+        .map(|phase| {
+            let place = (phase * step % phases) as f64 / phases as f64;
+            let weight = |tap: isize| {
+                let away = place - tap as f64;
+                if away.abs() > reach {
+                    return 0.0;
+                }
+                let window = 0.5 + 0.5 * (PI * away / reach).cos();
+                (cut * sinc(cut * away) * window) as f32
+            };
+            (-around..=around + 1).map(weight).collect()
+        })
+        .collect();
     (0..count)
         .map(|at| {
-            let place = at as f64 / ratio;
-            let first = (place - reach).ceil().max(0.0) as usize;
-            let last = ((place + reach).floor() as usize).min(samples.len() - 1);
-            let sum: f64 = (first..=last)
-                .map(|from| {
-                    let away = place - from as f64;
-                    let window = 0.5 + 0.5 * (PI * away / reach).cos();
-                    f64::from(samples[from]) * cut * sinc(cut * away) * window
-                })
-                .sum();
-            sum as f32
+            let first = (at * step / phases) as isize - around;
+            let taps = filters[at % phases].iter().enumerate();
+            taps.filter_map(|(tap, weight)| {
+                let from = usize::try_from(first + tap as isize).ok()?;
+                Some(samples.get(from)? * weight)
+            })
+            .sum()
         })
         .collect()
+}
+
+fn common_divisor(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { common_divisor(b, a % b) }
 }
 
 fn sinc(x: f64) -> f64 {

@@ -4,6 +4,7 @@
 //! protocol, and containers that point elsewhere (playlists, concatenations) are not on the list of formats.
 
 mod colour;
+mod listen;
 mod place;
 mod read;
 mod sound;
@@ -19,6 +20,7 @@ use ffmpeg_next::{Dictionary, Error, ffi, format, log};
 use super::write::about;
 use crate::MediaError;
 
+pub use listen::sound;
 pub use read::VideoFile;
 pub use sound::SoundFile;
 pub use write::VideoWriter;
