@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use burn::tensor::Tensor;
-use ravel_core::{Clip, Images};
+use ravel_core::{Clip, Images, VideoTokenizer};
 use ravel_eval::video::{
     Compared, ContinuationMeasure, ContinuationReport, Continued, KnownObject,
 };
@@ -48,6 +48,7 @@ pub fn run(options: &EvalOptions) -> Result<(), Failure> {
             return Err(Failure::Interrupted);
         }
         let (truth, new, times) = continued(&pipeline, &clips, item, options)?;
+        let coded = coded(&*pipeline.parts().tokenizer, &truth, options);
         let objects: Vec<KnownObject> = item.row.objects.iter().map(known).collect();
         measure.add(
             &Continued {
@@ -55,6 +56,7 @@ pub fn run(options: &EvalOptions) -> Result<(), Failure> {
                 truth: &truth,
                 given: options.given,
                 new: &new,
+                coded: &coded,
                 milliseconds: &times,
                 objects: &objects,
             },
@@ -129,6 +131,25 @@ fn continued(
     Ok((truth, new, times))
 }
 
+/// The true frames that follow the given ones, coded and decoded on the tokenizer's own canvas.
+fn coded(tokenizer: &dyn VideoTokenizer, truth: &Clip, options: &EvalOptions) -> Clip {
+    let group = tokenizer.video_spec().group;
+    let known = (truth.len() - options.given).min(options.frames);
+    let last = truth.frames.clone().narrow(1, options.given - 1, 1);
+    let mut canvas = tokenizer.anchored(last.clone(), None);
+    let mut frames = vec![last];
+    for start in (0..known / group).map(|at| options.given + at * group) {
+        let next = truth.frames.clone().narrow(1, start, group);
+        canvas = tokenizer.later(&canvas, tokenizer.later_ids(&canvas, next));
+        frames.push(canvas.frames.clone());
+    }
+    let all = Clip {
+        frames: Tensor::cat(frames, 1),
+        frames_per_second: truth.frames_per_second,
+    };
+    all.part(1, all.len() - 1)
+}
+
 /// Clips in pairs of rows: the true frames, and below them the given ones followed by the new.
 fn sheet(shown: &[(Clip, Clip)], given: usize) -> ravel_media::Picture {
     let longest = |(truth, new): &(Clip, Clip)| truth.len().min(given + new.len());
@@ -184,9 +205,11 @@ fn tell(report: &ContinuationReport, options: &EvalOptions) {
     }
     for (kind, row) in &report.kinds {
         say(&format!(
-            "{kind:8} position px  {}, followed and straight on {:.2}",
+            "{kind:8} position px  {}, followed and straight on {:.2}, the true frames coded {:.2}, themselves {:.2}",
             three(Some(row.position), 2),
-            row.tracked
+            row.tracked,
+            row.coded,
+            row.truth
         ));
     }
     say(&format!(

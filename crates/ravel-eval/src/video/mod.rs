@@ -1,8 +1,9 @@
 //! Measures of continued video, against true frames and against two baselines.
 //!
 //! Positions are measured by matching: an object's square in the last given frame, two pixels wider on each side than the object, is
-//! looked for at every whole-pixel place of a new frame; the least mean absolute difference is where the object is. The same is done
-//! for every method, so that the measure's own mistakes are everybody's.
+//! looked for at every whole-pixel place of a new frame; the least mean absolute difference is where the object is. Where objects turn
+//! around themselves the disc in the square is looked for at 24 angles. The same is done for every method, so that the measure's own
+//! mistakes are everybody's.
 
 mod baseline;
 mod frechet;

@@ -6,10 +6,13 @@ use ravel_core::{Clip, Images, VideoTokenizer};
 use serde::Serialize;
 
 use super::{
-    FeatureStatistics, Frame, Template, copy_last, drift, extrapolated_blocks, extrapolated_places,
-    frames_of, frechet_distance,
+    FeatureStatistics, Frame, Sighting, Template, copy_last, drift, extrapolated_blocks,
+    extrapolated_places, frames_of, frechet_distance,
 };
 use crate::{psnr, ssim};
+
+/// The kind of motion in which objects turn around themselves.
+const TURNING: &str = "spin";
 
 /// An object whose places are known: middle in each frame of the clip, pixels.
 #[derive(Debug, Clone)]
@@ -49,6 +52,11 @@ pub struct FrameRow {
     /// The same where each object is followed through all given frames as one block and goes on straight: the strongest linear
     /// extrapolation, which no picture is made of.
     pub position_tracked: Option<f64>,
+    /// The same in the true frames coded and decoded on the tokenizer's own canvas from the last given frame on: what the codes
+    /// could have reached.
+    pub position_coded: Option<f64>,
+    /// The same in the true frames themselves: the measure's own error.
+    pub position_true: Option<f64>,
     /// Share of the objects that are found at all.
     pub present: f64,
     /// Distance to the given frames' statistics, in steps of a byte.
@@ -81,6 +89,10 @@ pub struct KindRow {
     pub position: Compared,
     /// As [`FrameRow::position_tracked`].
     pub tracked: f64,
+    /// As [`FrameRow::position_coded`].
+    pub coded: f64,
+    /// As [`FrameRow::position_true`].
+    pub truth: f64,
 }
 
 #[derive(Default, Clone)]
@@ -116,21 +128,53 @@ impl Three {
     }
 }
 
+/// Position errors.
+#[derive(Default, Clone)]
+struct Places {
+    found: Three,
+    tracked: Mean,
+    coded: Mean,
+    truth: Mean,
+}
+
+impl Places {
+    fn known(&self, mean: &Mean) -> Option<f64> {
+        (self.tracked.count > 0.0).then(|| mean.value())
+    }
+
+    fn row(&self) -> Option<KindRow> {
+        Some(KindRow {
+            position: self.found.compared()?,
+            tracked: self.tracked.value(),
+            coded: self.coded.value(),
+            truth: self.truth.value(),
+        })
+    }
+}
+
 #[derive(Default, Clone)]
 struct Row {
     psnr: Three,
     ssim: Three,
-    position: Three,
-    tracked: Mean,
+    places: Places,
     present: Mean,
     drift: Mean,
     milliseconds: Mean,
 }
 
+/// One clip as each method has it, frame by frame.
+struct Seen<'a> {
+    given: &'a [Frame],
+    new: &'a [Frame],
+    blocks: &'a [Frame],
+    coded: &'a [Frame],
+    truth: &'a [Frame],
+}
+
 /// Gathers the report.
 pub struct ContinuationMeasure {
     rows: Vec<Row>,
-    kinds: BTreeMap<String, (Three, Mean)>,
+    kinds: BTreeMap<String, Places>,
     features: [FeatureStatistics; 4],
     clips: usize,
     objects: usize,
@@ -146,6 +190,8 @@ pub struct Continued<'a> {
     pub given: usize,
     /// What the pipeline made, one row.
     pub new: &'a Clip,
+    /// The true frames that were not given, as many as `new` has or fewer, after coding and decoding, one row.
+    pub coded: &'a Clip,
     /// Wall time of each new frame.
     pub milliseconds: &'a [f64],
     /// What moves.
@@ -194,50 +240,60 @@ impl ContinuationMeasure {
         for (row, &value) in self.rows.iter_mut().zip(continued.milliseconds) {
             row.milliseconds.add(value);
         }
+        let seen = Seen {
+            given,
+            new,
+            blocks: &blocks,
+            coded: &frames_of(continued.coded)[0],
+            truth: &rest[..known],
+        };
         for object in continued.objects {
-            self.follow(continued.kind, object, given, new, &blocks);
+            self.follow(continued.kind, object, &seen);
         }
         self.clips += 1;
     }
 
-    fn follow(
-        &mut self,
-        kind: &str,
-        object: &KnownObject,
-        given: &[Frame],
-        new: &[Frame],
-        blocks: &[Frame],
-    ) {
-        let last = given.len() - 1;
-        let known = blocks.len();
+    fn follow(&mut self, kind: &str, object: &KnownObject, seen: &Seen<'_>) {
+        let last = seen.given.len() - 1;
+        let known = seen.blocks.len();
         let start = (object.x[last], object.y[last]);
-        let template = Template::new(&given[last], start.0, start.1, object.size);
-        let tracked = extrapolated_places(given, (start.0, start.1, object.size), known);
-        let still = template.find(&given[last], start);
-        let (mut near, mut near_block) = (start, start);
-        for (at, frame) in new.iter().enumerate() {
-            let found = template.find(frame, near);
-            near = (found.x, found.y);
-            self.rows[at]
-                .present
-                .add(f64::from(u8::from(found.present)));
-            if at >= known {
-                continue;
-            }
+        let shown = &seen.given[last];
+        let template = Template::new(shown, start.0, start.1, object.size);
+        let template = match kind {
+            TURNING => template.turning(),
+            _ => template,
+        };
+        let tracked = extrapolated_places(seen.given, (start.0, start.1, object.size), known);
+        let still = template.find(shown, start);
+        let followed = |frames: &[Frame]| -> Vec<Sighting> {
+            let mut near = start;
+            let follow = |frame: &Frame| {
+                let found = template.find(frame, near);
+                near = (found.x, found.y);
+                found
+            };
+            frames.iter().map(follow).collect()
+        };
+        let new = followed(seen.new);
+        for (row, found) in self.rows.iter_mut().zip(&new) {
+            row.present.add(f64::from(u8::from(found.present)));
+        }
+        let [blocks, coded, truth] = [seen.blocks, seen.coded, seen.truth].map(followed);
+        for at in 0..known {
             let (x, y) = (object.x[last + 1 + at], object.y[last + 1 + at]);
-            let block = template.find(&blocks[at], near_block);
-            near_block = (block.x, block.y);
-            let errors = [
-                found.distance(x, y),
-                still.distance(x, y),
-                block.distance(x, y),
-            ];
-            let straight = (tracked[at].0 - x).hypot(tracked[at].1 - y);
-            self.rows[at].position.add(errors);
-            self.rows[at].tracked.add(straight);
-            let (three, mean) = self.kinds.entry(kind.to_string()).or_default();
-            three.add(errors);
-            mean.add(straight);
+            let of_kind = self.kinds.entry(kind.to_string()).or_default();
+            for places in [&mut self.rows[at].places, of_kind] {
+                places
+                    .found
+                    .add([new[at], still, blocks[at]].map(|found| found.distance(x, y)));
+                places
+                    .tracked
+                    .add((tracked[at].0 - x).hypot(tracked[at].1 - y));
+                if let Some(coded) = coded.get(at) {
+                    places.coded.add(coded.distance(x, y));
+                }
+                places.truth.add(truth[at].distance(x, y));
+            }
         }
         self.objects += 1;
     }
@@ -249,19 +305,16 @@ impl ContinuationMeasure {
             frame: at + 1,
             psnr: row.psnr.compared(),
             ssim: row.ssim.compared(),
-            position: row.position.compared(),
-            position_tracked: (row.tracked.count > 0.0).then(|| row.tracked.value()),
+            position: row.places.found.compared(),
+            position_tracked: row.places.known(&row.places.tracked),
+            position_coded: row.places.known(&row.places.coded),
+            position_true: row.places.known(&row.places.truth),
             present: row.present.value(),
             drift: row.drift.value(),
             milliseconds: row.milliseconds.value(),
         });
-        let kinds = self.kinds.iter().filter_map(|(kind, (three, mean))| {
-            let row = KindRow {
-                position: three.compared()?,
-                tracked: mean.value(),
-            };
-            Some((kind.clone(), row))
-        });
+        let kinds = self.kinds.iter();
+        let kinds = kinds.filter_map(|(kind, places)| Some((kind.clone(), places.row()?)));
         ContinuationReport {
             clips: self.clips,
             objects: self.objects,

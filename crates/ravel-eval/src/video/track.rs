@@ -7,11 +7,15 @@ const MARGIN: isize = 2;
 /// An object is still there if it is matched better than this share of what a place without it would differ by.
 const PRESENT: f64 = 0.5;
 
+/// Angles at which an object that turns is looked for.
+const ANGLES: usize = 24;
+
 /// What an object looked like.
 #[derive(Debug, Clone)]
 pub struct Template {
     side: isize,
-    pixels: Vec<[f32; 3]>,
+    /// The same square, turned in several ways; what does not count is absent.
+    looks: Vec<Vec<Option<[f32; 3]>>>,
     /// Mean absolute difference to its own border's mean colour.
     contrast: f64,
 }
@@ -60,7 +64,48 @@ impl Template {
         Self {
             side,
             contrast: contrast / pixels.len() as f64,
-            pixels,
+            looks: vec![pixels.into_iter().map(Some).collect()],
+        }
+    }
+
+    /// The same for an object that turns around its middle: the disc in its square, at 24 angles.
+    pub fn turning(self) -> Self {
+        let middle = (self.side as f64 - 1.0) / 2.0;
+        let square = &self.looks[0];
+        let pixel = |row: f64, column: f64| {
+            let inside = |at: f64| at.clamp(0.0, self.side as f64 - 1.0) as usize;
+            square[inside(row) * self.side as usize + inside(column)].unwrap_or_default()
+        };
+        // Bilinear, between pixel centres.
+        let sampled = |row: f64, column: f64| {
+            let mut sum = [0.0f32; 3];
+            for (down, right) in [(0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0)] {
+                let (near_row, near_column) = (row.floor() + down, column.floor() + right);
+                let weight = (1.0 - (row - near_row).abs()) * (1.0 - (column - near_column).abs());
+                for (sum, value) in sum.iter_mut().zip(pixel(near_row, near_column)) {
+                    *sum += weight as f32 * value;
+                }
+            }
+            sum
+        };
+        let look = |at: usize| -> Vec<Option<[f32; 3]>> {
+            let angle = at as f64 / ANGLES as f64 * std::f64::consts::TAU;
+            let (sin, cos) = angle.sin_cos();
+            let turned = |at: isize| {
+                let down = (at / self.side) as f64 - middle;
+                let right = (at % self.side) as f64 - middle;
+                (down.hypot(right) <= middle).then(|| {
+                    sampled(
+                        middle + cos * down - sin * right,
+                        middle + sin * down + cos * right,
+                    )
+                })
+            };
+            (0..self.side * self.side).map(turned).collect()
+        };
+        Self {
+            looks: (0..ANGLES).map(look).collect(),
+            ..self
         }
     }
 
@@ -88,19 +133,40 @@ impl Template {
         }
     }
 
-    /// Mean absolute difference at a place, unless it is more than `most`.
+    /// The least mean absolute difference of its looks at a place, unless it is more than `most`.
     fn cost(&self, frame: &Frame, top: isize, left: isize, most: f64) -> Option<f64> {
-        let limit = most * self.pixels.len() as f64;
+        let mut least = most;
+        let mut found = None;
+        for look in &self.looks {
+            if let Some(cost) = self.cost_of(look, frame, (top, left), least) {
+                least = cost;
+                found = Some(cost);
+            }
+        }
+        found
+    }
+
+    fn cost_of(
+        &self,
+        look: &[Option<[f32; 3]>],
+        frame: &Frame,
+        (top, left): (isize, isize),
+        most: f64,
+    ) -> Option<f64> {
+        let counted = look.iter().flatten().count() as f64;
+        let limit = most * counted;
         let mut sum = 0.0;
-        for (row, pixels) in self.pixels.chunks_exact(self.side as usize).enumerate() {
-            for (column, &pixel) in pixels.iter().enumerate() {
-                sum += apart(pixel, frame.at(top + row as isize, left + column as isize));
+        for (row, pixels) in look.chunks_exact(self.side as usize).enumerate() {
+            for (column, pixel) in pixels.iter().enumerate() {
+                if let Some(pixel) = *pixel {
+                    sum += apart(pixel, frame.at(top + row as isize, left + column as isize));
+                }
             }
             if sum > limit {
                 return None;
             }
         }
-        Some(sum / self.pixels.len() as f64)
+        Some(sum / counted)
     }
 }
 
@@ -129,5 +195,24 @@ mod tests {
         let mut empty = square(0, 0);
         empty.values.fill(0.0);
         assert!(!template.find(&empty, (15.0, 13.0)).present);
+    }
+
+    #[test]
+    fn an_object_that_turned_is_found_at_its_place() {
+        let upright = square(10, 12);
+        let mut turned = square(0, 0);
+        turned.values.fill(0.0);
+        // The square of the object around its middle (15, 13), a quarter turn on, around (20, 9).
+        for down in -5..=4isize {
+            for right in -5..=4isize {
+                let rgb = upright.at(13 + down, 15 + right);
+                turned.set((9 + right) as usize, (20 - 1 - down) as usize, rgb);
+            }
+        }
+        let template = Template::new(&upright, 15.0, 13.0, 6);
+        let found = template.clone().turning().find(&turned, (15.0, 13.0));
+        assert_eq!((found.x, found.y, found.present), (20.0, 9.0, true));
+        let still = template.turning().find(&upright, (15.0, 13.0));
+        assert_eq!((still.x, still.y), (15.0, 13.0));
     }
 }
