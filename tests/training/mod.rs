@@ -8,6 +8,8 @@ use ravel_weights::Checkpoint;
 
 use crate::command::{Run, check_refused, command, from, ravel};
 
+mod clips;
+
 const RECIPES: [(&str, &str); 5] = [
     ("tiny-tokenizer", include_str!("tiny-tokenizer.toml")),
     ("tiny-ar", include_str!("tiny-ar.toml")),

@@ -5,6 +5,7 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor, TensorData};
 use rand_core::Rng;
 use ravel_core::Seed;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::{DataConfig, TrainError};
@@ -35,9 +36,19 @@ pub struct ClipRow {
     /// What kind of motion it shows.
     #[serde(default)]
     pub kind: String,
+    /// What it shows, in words; its kind without it.
+    #[serde(default)]
+    pub caption: Option<String>,
     /// What moves, if that is known.
     #[serde(default)]
     pub objects: Vec<ClipObject>,
+}
+
+impl ClipRow {
+    /// What it shows, in words.
+    pub fn caption(&self) -> &str {
+        self.caption.as_deref().unwrap_or(&self.kind)
+    }
 }
 
 /// Where an object is.
@@ -90,25 +101,26 @@ impl Clips {
             ))
         })?;
         let folder = path.parent().unwrap_or(Path::new("."));
-        let mut clips = Self {
+        let lines: Vec<(usize, &str)> = text.lines().enumerate().collect();
+        let read: Vec<Result<ClipItem, TrainError>> = lines
+            .into_par_iter()
+            .filter(|(_, line)| !line.trim().is_empty())
+            .map(|(at, line)| {
+                let place = |reason: String| wrong(format!("line {}: {reason}", at + 1));
+                let row: ClipRow =
+                    serde_json::from_str(line).map_err(|error| place(error.to_string()))?;
+                read_clip(folder, row, config.size).map_err(place)
+            })
+            .collect();
+        let all: Result<Vec<ClipItem>, TrainError> = read.into_iter().collect();
+        let (held_out, train) = all?
+            .into_iter()
+            .partition(|item| item.row.split == "held-out");
+        let clips = Self {
             size: config.size,
-            train: Vec::new(),
-            held_out: Vec::new(),
+            train,
+            held_out,
         };
-        for (at, line) in text.lines().enumerate() {
-            if line.trim().is_empty() {
-                continue;
-            }
-            let place = |reason: String| wrong(format!("line {}: {reason}", at + 1));
-            let row: ClipRow =
-                serde_json::from_str(line).map_err(|error| place(error.to_string()))?;
-            let held_out = row.split == "held-out";
-            let item = read_clip(folder, row, config.size).map_err(place)?;
-            match held_out {
-                true => clips.held_out.push(item),
-                false => clips.train.push(item),
-            }
-        }
         if clips.train.is_empty() {
             return Err(wrong("no training clip in it".into()));
         }

@@ -6,6 +6,7 @@
 
 mod align;
 mod checkpoint;
+mod clip_captions;
 mod clips;
 mod code_table;
 mod data;
@@ -43,8 +44,8 @@ pub use loss::{
 };
 pub use optimizer::{Optimizer, OptimizerConfig, Update, follow};
 pub use recipe::{
-    GeneratorConfig, LanguageConfig, OutputConfig, Recipe, SoundTokenizerConfig, SpeechConfig,
-    TaskConfig, TokenizerConfig, VideoGeneratorConfig, VideoTokenizerConfig,
+    ClipTextConfig, GeneratorConfig, LanguageConfig, OutputConfig, Recipe, SoundTokenizerConfig,
+    SpeechConfig, TaskConfig, TokenizerConfig, VideoGeneratorConfig, VideoTokenizerConfig,
 };
 pub use run::{Event, Outcome, Sample, Task, Watch, train};
 pub use sound_loss::{MelDistance, SoundLoss, SoundLossConfig};

@@ -219,6 +219,9 @@ pub struct VideoGeneratorConfig {
     /// Whether the colour channels of a clip change places at random.
     #[serde(default)]
     pub recolour: bool,
+    /// What the model is told of a clip in words, if anything.
+    #[serde(default)]
+    pub text: Option<ClipTextConfig>,
     /// How frames are filled, for validation and in the exported definition.
     #[serde(default)]
     pub filling: FillingConfig,
@@ -233,6 +236,23 @@ fn four() -> f64 {
 
 fn hundredth() -> f64 {
     0.01
+}
+
+/// Captions of clips as a prefix.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ClipTextConfig {
+    /// Ids of the subword vocabulary that is trained on the captions.
+    pub vocabulary_size: usize,
+    /// Positions of the prefix.
+    pub length: usize,
+    /// Share of captions replaced by the empty prompt, so that the model also goes on without words.
+    #[serde(default = "half")]
+    pub drop: f64,
+}
+
+fn half() -> f64 {
+    0.5
 }
 
 /// Training of a text-to-image generator.
@@ -432,6 +452,12 @@ impl Recipe {
             if shares.iter().any(|share| !(0.0..=1.0).contains(share)) {
                 return wrong("`drop-voice` and `references` are shares in 0..=1");
             }
+        }
+        if let TaskConfig::VideoGenerator(task) = &self.task
+            && let Some(text) = &task.text
+            && !(0.0..=1.0).contains(&text.drop)
+        {
+            return wrong("`text.drop` is a share in 0..=1");
         }
         if let TaskConfig::Generator(task) = &self.task {
             let shares = [

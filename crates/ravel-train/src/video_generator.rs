@@ -10,11 +10,12 @@ use rand_core::Rng;
 use ravel_backbone::Transformer;
 use ravel_core::{Condition, Images, Seed, VideoTokenizer};
 use ravel_decode::{FrameStream, SamplerConfig};
-use ravel_heads::{HeadConfig, NextFrame};
-use ravel_pipeline::{BackbonePart, Definition, Source};
+use ravel_heads::{HeadConfig, NextFrame, PrefixEmbedding};
+use ravel_pipeline::{BackbonePart, Definition, Source, TextPart};
 use ravel_weights::Checkpoint;
 
-use crate::clips::{Clips, Part};
+use crate::clip_captions::ClipCaptions;
+use crate::clips::{ClipItem, Clips, Part};
 use crate::generator::copy;
 use crate::learner::{Learned, Learner};
 use crate::lessons::{LessonBook, Lessons, Shown};
@@ -32,6 +33,8 @@ const SHEET: usize = 6;
 /// All that is trained together.
 #[derive(Module, Debug)]
 pub struct VideoModel {
+    /// What it is told in words, if anything.
+    pub prefix: Option<PrefixEmbedding>,
     /// The sequence model.
     pub backbone: Transformer,
     /// Predicts codes.
@@ -46,6 +49,7 @@ pub struct VideoGeneratorTask {
     config: VideoGeneratorConfig,
     clips: Clips,
     book: LessonBook,
+    captions: Option<ClipCaptions>,
     tokenizer_definition: Definition,
     tokenizer: Box<dyn VideoTokenizer>,
     learner: Learner<VideoModel>,
@@ -71,10 +75,19 @@ impl VideoGeneratorTask {
         config.head.validate_for(&spec, config.backbone.axes())?;
         clips.check_length((1 + config.groups * spec.group).max(GIVEN + NEW))?;
         let seed = Seed::new(recipe.seed);
+        let captions = match &config.text {
+            Some(text) => Some(ClipCaptions::new(text, &clips, seed.named("captions"))?),
+            None => None,
+        };
         device.seed(seed.named("first weights").number());
+        let width = config.backbone.d_model;
+        let prefix = captions
+            .as_ref()
+            .map(|captions| captions.prefix().init(width, device));
         let average = VideoModel {
+            prefix,
             backbone: config.backbone.init(device),
-            head: config.head.init(config.backbone.d_model, spec.grid, device),
+            head: config.head.init(width, spec.grid, device),
         };
         average.tensors(); // Draws every parameter now, in the module's order.
         let shown = Shown {
@@ -88,6 +101,7 @@ impl VideoGeneratorTask {
             recipe: recipe.clone(),
             config: config.clone(),
             clips,
+            captions,
             tokenizer_definition,
             tokenizer,
             seed,
@@ -128,17 +142,17 @@ impl VideoGeneratorTask {
     /// Mean cross-entropy of the codes that are not shown.
     fn loss(
         &self,
-        model: &VideoModel,
+        condition: &Condition,
         features: Tensor<3>,
         known: Tensor<2, Int>,
         targets: Tensor<2, Int>,
     ) -> Tensor<1> {
-        let condition = Condition::default();
+        let model = &self.learner.model;
         let [batch, len] = targets.dims();
         let frames = len / self.tokenizer.video_spec().positions();
         let hidden = known.clone().lower_elem(0).float();
-        let input = model.head.inputs(features, known, &condition);
-        let states = model.backbone.forward(input, &condition);
+        let input = model.head.inputs(features, known, condition);
+        let states = model.backbone.forward(input, condition);
         let logits = model.head.logits_of(states, frames);
         let size = logits.dims()[2];
         let scores = log_softmax(logits.reshape([batch * len, size]), 1);
@@ -163,7 +177,12 @@ impl VideoGeneratorTask {
         let total = given + NEW.div_ceil(group) * group;
         let truth = self.clips.tensor(parts, total, &self.device);
         let (backbone, head) = (&self.learner.average.backbone, &self.learner.average.head);
-        let mut stream = FrameStream::new(backbone, head, Condition::default(), parts.len());
+        let items: Vec<&ClipItem> = parts.iter().map(|part| part.item).collect();
+        let condition = match (&self.captions, &self.learner.average.prefix) {
+            (Some(captions), Some(prefix)) => prefix.condition(captions.of(&items, &self.device)?),
+            _ => Condition::default(),
+        };
+        let mut stream = FrameStream::new(backbone, head, condition, parts.len());
         let mut canvas = tokenizer.anchored(truth.clone().narrow(1, 0, 1), None);
         for start in (1..given).step_by(group) {
             let frames = truth.clone().narrow(1, start, group);
@@ -221,12 +240,13 @@ impl Task for VideoGeneratorTask {
         let known = self.known(&lessons, step);
         let lift = |ids: Tensor<2, Int>| Tensor::<2, Int>::from_data(ids.to_data(), &training);
         let features = Tensor::from_inner(lessons.features);
-        let loss = self.loss(
-            &self.learner.model,
-            features,
-            lift(known),
-            lift(lessons.targets),
-        );
+        let condition = match (&self.captions, &self.learner.model.prefix) {
+            (Some(captions), Some(prefix)) => {
+                prefix.condition(lift(captions.of_step(step, &items, &self.device)))
+            }
+            _ => Condition::default(),
+        };
+        let loss = self.loss(&condition, features, lift(known), lift(lessons.targets));
         self.learner.update(loss, step, "the generator's loss")
     }
 
@@ -275,13 +295,20 @@ impl Task for VideoGeneratorTask {
             folder,
             self.tokenizer_definition.tokenizer_part()?.weights(),
         )?;
+        if let Some(captions) = &self.captions {
+            captions.subwords.save(&folder.join("text.json"))?;
+        }
+        let text = self.config.text.as_ref().map(|text| TextPart::Subword {
+            file: "text.json".into(),
+            length: text.length,
+        });
         let definition = Definition {
             task: ravel_pipeline::Task::VideoContinuation,
             name: self.recipe.name.clone(),
             description: self.recipe.description.clone(),
             licence: self.recipe.licence.clone(),
             weights: Some("generator.safetensors".into()),
-            text: None,
+            text,
             tokenizer: self.tokenizer_definition.tokenizer.clone(),
             backbone: Some(BackbonePart::Transformer {
                 config: self.config.backbone.clone(),

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use image::RgbImage;
+use rayon::prelude::*;
 use serde_json::json;
 
 use crate::random::Random;
@@ -125,34 +126,45 @@ struct Split<'a> {
 }
 
 impl Split<'_> {
+    /// Writes all clips, on all threads, and adds their rows in order.
     fn write(&self, out: &Path, rows: &mut String) -> Result<()> {
         let folder = out.join(self.name);
         fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-        for first in (0..self.clips).step_by(CHUNK) {
-            let clips = first..(first + CHUNK).min(self.clips);
-            let scenes: Vec<Scene> = clips.map(|clip| self.scene(clip)).collect();
-            let quality = Quality::of(first / CHUNK);
-            let frames: Vec<u8> = scenes
-                .iter()
-                .flat_map(|scene| scene.frames(self.sprites))
-                .collect();
-            let seen = codec::round_trip(&frames, self.frames, quality)?;
-            let clip_bytes = self.frames * 3 * SIDE * SIDE;
-            for (at, scene) in scenes.iter().enumerate() {
-                let name = format!("{}/{:04}", self.name, first + at);
-                let bytes = &seen[at * clip_bytes..(at + 1) * clip_bytes];
-                let path = out.join(format!("{name}.png"));
-                strip(bytes, self.frames)
-                    .save(&path)
-                    .with_context(|| path.display().to_string())?;
-                if self.keep_video {
-                    let drawn = &frames[at * clip_bytes..(at + 1) * clip_bytes];
-                    codec::write_video(&out.join(format!("{name}.mp4")), drawn, quality)?;
-                }
-                rows.push_str(&self.row(&name, scene, quality));
-            }
-        }
+        let chunks: Vec<usize> = (0..self.clips).step_by(CHUNK).collect();
+        let written: Result<Vec<String>> = chunks
+            .into_par_iter()
+            .map(|first| self.chunk(out, first))
+            .collect();
+        rows.extend(written?);
         Ok(())
+    }
+
+    /// Writes the clips from `first` on that share a run of the codec; their rows.
+    fn chunk(&self, out: &Path, first: usize) -> Result<String> {
+        let clips = first..(first + CHUNK).min(self.clips);
+        let scenes: Vec<Scene> = clips.map(|clip| self.scene(clip)).collect();
+        let quality = Quality::of(first / CHUNK);
+        let frames: Vec<u8> = scenes
+            .iter()
+            .flat_map(|scene| scene.frames(self.sprites))
+            .collect();
+        let seen = codec::round_trip(&frames, self.frames, quality)?;
+        let clip_bytes = self.frames * 3 * SIDE * SIDE;
+        let mut rows = String::new();
+        for (at, scene) in scenes.iter().enumerate() {
+            let name = format!("{}/{:04}", self.name, first + at);
+            let bytes = &seen[at * clip_bytes..(at + 1) * clip_bytes];
+            let path = out.join(format!("{name}.png"));
+            strip(bytes, self.frames)
+                .save(&path)
+                .with_context(|| path.display().to_string())?;
+            if self.keep_video {
+                let drawn = &frames[at * clip_bytes..(at + 1) * clip_bytes];
+                codec::write_video(&out.join(format!("{name}.mp4")), drawn, quality)?;
+            }
+            rows.push_str(&self.row(&name, scene, quality));
+        }
+        Ok(rows)
     }
 
     fn scene(&self, clip: usize) -> Scene {
@@ -164,6 +176,16 @@ impl Split<'_> {
             sprites: self.sprites.len(),
         };
         Scene::new(kind, &motion, random)
+    }
+
+    /// How things move, then what: `fall: otter, disc`.
+    fn caption(&self, scene: &Scene) -> String {
+        let names: Vec<String> = scene
+            .objects
+            .iter()
+            .map(|object| object.look.name(self.sprites))
+            .collect();
+        format!("{}: {}", scene.kind.name(), names.join(", "))
     }
 
     fn row(&self, name: &str, scene: &Scene, quality: Quality) -> String {
@@ -185,6 +207,7 @@ impl Split<'_> {
             "frames-per-second": FRAMES_PER_SECOND,
             "split": self.name,
             "kind": scene.kind.name(),
+            "caption": self.caption(scene),
             "speed": scene.speed,
             "quality": quality.name(),
             "objects": objects,
