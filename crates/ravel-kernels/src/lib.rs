@@ -7,6 +7,7 @@
 //!
 //! - [`linear`], [`gated`], [`rms_norm`]: what a decoding step spends its time on, with weights as they are or [`Packed`] in
 //!   half precision, eight or four bits.
+//! - [`conv`], [`norm`]: decoders of pictures, channels last from the latents to the pixels.
 //! - [`attention`]: from the product with query, key and value weights to joined heads, over a memory that stays in place.
 //!
 //! A result depends neither on the number of threads nor on what else is in the batch: every output number is one sum in a fixed
@@ -14,7 +15,9 @@
 
 pub mod attend;
 pub mod blocks;
+pub mod conv;
 pub mod isa;
+pub mod norm;
 pub mod pool;
 pub mod product;
 pub mod random;
