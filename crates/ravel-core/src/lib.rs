@@ -24,8 +24,8 @@ pub use latents::{Filling, Masked, Noise, Place};
 pub use layout::{Layout, Unit};
 pub use seed::Seed;
 pub use tokenize::{
-    CodeSpec, DecodeChunks, EncodeChunks, ImageSpec, ImageTokenizer, Images, Pyramid, SoundCodes,
-    SoundSpec, SoundTokenizer, Streaming, Tokenizer, Waveform,
+    CodeSpec, DecodeChunks, DecodeType, EncodeChunks, ImageSpec, ImageTokenizer, Images, Pyramid,
+    SoundCodes, SoundSpec, SoundTokenizer, Streaming, Tokenizer, Waveform,
 };
 pub use video::{
     Canvas, Clip, ClipSpec, ClipTokenizer, FarFrames, FrameHead, FramePlace, UNKNOWN_RATE,

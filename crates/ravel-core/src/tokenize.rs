@@ -135,6 +135,16 @@ pub trait Tokenizer: Send {
     fn decode(&self, codes: &Codes) -> Result<Self::Signal>;
 }
 
+/// What the products of a decoder are computed in; sums are `f32` always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DecodeType {
+    /// `f32`.
+    #[default]
+    F32,
+    /// Weights and what a layer reads are rounded to `bf16` where the processor multiplies them faster; elsewhere as `F32`.
+    Bf16,
+}
+
 /// A tokenizer of pictures of one size.
 pub trait ImageTokenizer: Tokenizer<Signal = Images> {
     /// The size of the pictures and the layout of their codes.
@@ -161,6 +171,11 @@ pub trait ImageTokenizer: Tokenizer<Signal = Images> {
     /// # Shapes
     /// - returns: `[codebook_size, code_width]`
     fn codebook(&self) -> Tensor<2>;
+
+    /// Sets what decoding on the CPU multiplies in, `f32` at first. False if this tokenizer has no choice.
+    fn decode_in(&mut self, _kind: DecodeType) -> bool {
+        false
+    }
 
     /// The coarse-to-fine view of the codes, where the tokenizer has one.
     fn pyramid(&self) -> Option<&dyn Pyramid> {

@@ -6,7 +6,7 @@ use ravel_core::{
     Canvas, Clip, ClipSpec, ClipTokenizer, CodeSpec, Codes, DecodeChunks, EncodeChunks, Error,
     Result, Streaming, Tokenizer, VideoSpec, VideoTokenizer,
 };
-use ravel_nn::conv::pixel_unshuffle;
+use ravel_nn::conv::{ReadyDecoder, pixel_unshuffle};
 
 use crate::chunks::{Decoding, Encoding};
 use crate::{CausalVideo, CausalVideoConfig, grid_from_sequence, sequence_from_grid};
@@ -15,6 +15,7 @@ use crate::{CausalVideo, CausalVideoConfig, grid_from_sequence, sequence_from_gr
 #[derive(Debug)]
 pub struct CausalVideoTokenizer {
     module: CausalVideo,
+    ready: ReadyDecoder,
     spec: VideoSpec,
     clip_spec: ClipSpec,
 }
@@ -25,6 +26,7 @@ impl CausalVideoTokenizer {
         let spec = config.spec();
         Self {
             module,
+            ready: ReadyDecoder::default(),
             clip_spec: spec.clip_spec(),
             spec,
         }
@@ -119,7 +121,7 @@ impl VideoTokenizer for CausalVideoTokenizer {
         let (rows, columns) = self.spec.grid;
         let vectors = self.module.config().first.quantizer().vectors(ids);
         let grid = grid_from_sequence(vectors, rows, columns);
-        let frame = self.module.first_decoder.forward(grid).clamp(-1.0, 1.0);
+        let frame = (self.ready.forward(&self.module.first_decoder, grid)).clamp(-1.0, 1.0);
         self.anchored(frame.unsqueeze_dim(1), None)
     }
 

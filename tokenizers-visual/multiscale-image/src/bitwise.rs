@@ -6,9 +6,10 @@
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use ravel_core::{
-    CodeSpec, Codes, Error, ImageSpec, ImageTokenizer, Images, Layout, Result, Tokenizer,
+    CodeSpec, Codes, DecodeType, Error, ImageSpec, ImageTokenizer, Images, Layout, Result,
+    Tokenizer,
 };
-use ravel_nn::conv::{AutoencoderConfig, Decoder, Encoder};
+use ravel_nn::conv::{AutoencoderConfig, Decoder, Encoder, ReadyDecoder};
 use ravel_quant::{MultiscaleBinaryConfig, MultiscaleBinaryQuantizer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -117,6 +118,7 @@ impl BitwiseImage {
 #[derive(Debug)]
 pub struct BitwiseImageTokenizer {
     module: BitwiseImage,
+    ready: ReadyDecoder,
     spec: ImageSpec,
 }
 
@@ -125,6 +127,7 @@ impl BitwiseImageTokenizer {
     pub fn new(module: BitwiseImage, config: &BitwiseImageConfig) -> Self {
         Self {
             module,
+            ready: ReadyDecoder::default(),
             spec: config.spec(),
         }
     }
@@ -198,14 +201,21 @@ impl ImageTokenizer for BitwiseImageTokenizer {
                 expected: "one whole scale at least".into(),
             });
         };
+        let latents = self.module.quantizer.latents(canvas.clone());
+        let pixels = (self.ready).forward(&self.module.decoder, latents.squeeze_dim(2));
         Ok(Images {
-            pixels: self.module.picture(canvas.clone()).clamp(-1.0, 1.0),
+            pixels: pixels.clamp(-1.0, 1.0),
         })
     }
 
     fn latents(&self, signal: Images) -> Result<Tensor<4>> {
         check_size(&signal, self.spec.signal_size)?;
         Ok(self.module.encoder.forward(signal.pixels))
+    }
+
+    fn decode_in(&mut self, kind: DecodeType) -> bool {
+        self.ready.decode_in(kind);
+        true
     }
 
     /// What a bit stands for.

@@ -6,9 +6,10 @@
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use ravel_core::{
-    CodeSpec, Codes, Error, ImageSpec, ImageTokenizer, Images, Layout, Pyramid, Result, Tokenizer,
+    CodeSpec, Codes, DecodeType, Error, ImageSpec, ImageTokenizer, Images, Layout, Pyramid, Result,
+    Tokenizer,
 };
-use ravel_nn::conv::{AutoencoderConfig, Decoder, Encoder};
+use ravel_nn::conv::{AutoencoderConfig, Decoder, Encoder, ReadyDecoder};
 use ravel_quant::{MultiscaleConfig, MultiscaleQuantizer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -111,6 +112,7 @@ impl MultiscaleImage {
 #[derive(Debug)]
 pub struct MultiscaleImageTokenizer {
     module: MultiscaleImage,
+    ready: ReadyDecoder,
     spec: ImageSpec,
 }
 
@@ -119,6 +121,7 @@ impl MultiscaleImageTokenizer {
     pub fn new(module: MultiscaleImage, config: &MultiscaleImageConfig) -> Self {
         Self {
             module,
+            ready: ReadyDecoder::default(),
             spec: config.spec(),
         }
     }
@@ -129,7 +132,7 @@ impl MultiscaleImageTokenizer {
     /// - `canvas`: `[b, code_width, h, w]`
     pub fn decode_canvas(&self, canvas: Tensor<4>) -> Images {
         Images {
-            pixels: self.module.decoder.forward(canvas).clamp(-1.0, 1.0),
+            pixels: (self.ready.forward(&self.module.decoder, canvas)).clamp(-1.0, 1.0),
         }
     }
 }
@@ -176,6 +179,11 @@ impl ImageTokenizer for MultiscaleImageTokenizer {
 
     fn codebook(&self) -> Tensor<2> {
         self.module.quantizer.vector.rows()
+    }
+
+    fn decode_in(&mut self, kind: DecodeType) -> bool {
+        self.ready.decode_in(kind);
+        true
     }
 
     fn pyramid(&self) -> Option<&dyn Pyramid> {

@@ -113,7 +113,7 @@ fn a_batch_is_its_rows() {
                 "picture",
                 &picture,
                 &pictures.clone().narrow(0, row, 1),
-                1e-5,
+                0.0,
             );
         }
     });

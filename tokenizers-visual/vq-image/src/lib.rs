@@ -8,9 +8,10 @@
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use ravel_core::{
-    CodeSpec, Codes, Error, ImageSpec, ImageTokenizer, Images, Layout, Result, Tokenizer,
+    CodeSpec, Codes, DecodeType, Error, ImageSpec, ImageTokenizer, Images, Layout, Result,
+    Tokenizer,
 };
-use ravel_nn::conv::{AutoencoderConfig, Decoder, Encoder};
+use ravel_nn::conv::{AutoencoderConfig, Decoder, Encoder, ReadyDecoder};
 use ravel_nn::unit_length;
 use ravel_quant::{VectorConfig, VectorQuantizer};
 use schemars::JsonSchema;
@@ -118,9 +119,14 @@ impl VqImage {
     /// - `ids`: `[b, h * w]`
     /// - returns: `[b, 3, h * stride, w * stride]`, not clamped
     pub fn decode(&self, ids: Tensor<2, Int>, height: usize, width: usize) -> Tensor<4> {
-        let vectors = self.as_decoded(self.quantizer.vectors(ids));
         self.decoder
-            .forward(grid_from_sequence(vectors, height, width))
+            .forward(self.read_by_decoder(ids, height, width))
+    }
+
+    /// What the decoder reads of ids, `[b, d, h, w]`.
+    fn read_by_decoder(&self, ids: Tensor<2, Int>, height: usize, width: usize) -> Tensor<4> {
+        let vectors = self.as_decoded(self.quantizer.vectors(ids));
+        grid_from_sequence(vectors, height, width)
     }
 
     fn as_decoded(&self, vectors: Tensor<3>) -> Tensor<3> {
@@ -192,6 +198,7 @@ pub fn check_size(signal: &Images, (height, width): (usize, usize)) -> Result<()
 #[derive(Debug)]
 pub struct VqImageTokenizer {
     module: VqImage,
+    ready: ReadyDecoder,
     spec: ImageSpec,
 }
 
@@ -200,7 +207,15 @@ impl VqImageTokenizer {
     pub fn new(module: VqImage, config: &VqImageConfig) -> Self {
         Self {
             module,
+            ready: ReadyDecoder::default(),
             spec: config.spec(),
+        }
+    }
+
+    fn pixels(&self, grid: Tensor<4>) -> Images {
+        let pixels = self.ready.forward(&self.module.decoder, grid);
+        Images {
+            pixels: pixels.clamp(-1.0, 1.0),
         }
     }
 }
@@ -223,10 +238,8 @@ impl Tokenizer for VqImageTokenizer {
         let Layout::Grid { height, width } = self.spec.layout else {
             unreachable!("this tokenizer's layout is a grid");
         };
-        let pixels = self.module.decode(codes.at_depth(0), height, width);
-        Ok(Images {
-            pixels: pixels.clamp(-1.0, 1.0),
-        })
+        let ids = codes.at_depth(0);
+        Ok(self.pixels(self.module.read_by_decoder(ids, height, width)))
     }
 }
 
@@ -258,8 +271,12 @@ impl ImageTokenizer for VqImageTokenizer {
             ),
         };
         let grid = grid_from_sequence(self.module.as_decoded(vectors), height, width);
-        let pixels = self.module.decoder.forward(grid).clamp(-1.0, 1.0);
-        Ok(Images { pixels })
+        Ok(self.pixels(grid))
+    }
+
+    fn decode_in(&mut self, kind: DecodeType) -> bool {
+        self.ready.decode_in(kind);
+        true
     }
 
     fn latents(&self, signal: Images) -> Result<Tensor<4>> {

@@ -3,7 +3,7 @@
 use burn::tensor::{Int, Tensor};
 use ravel_families::llamagen_vq::{Config, NAME};
 use ravel_families::read_config;
-use ravel_nn::conv::Encoder;
+use ravel_nn::conv::{Encoder, ReadyDecoder};
 use vq_image::{grid_from_sequence, sequence_from_grid};
 
 use crate::sampling::lead_of_nearest;
@@ -52,6 +52,9 @@ pub fn run(case: &Case, report: &mut CaseReport<'_>) -> Result<(), GoldenError> 
     let &[_, _, height, width] = case.shape("free_quant")? else {
         return Err(case.input("`free_quant` is no grid"));
     };
-    report.real("free_quant", grid_from_sequence(vectors, height, width))?;
-    report.real("free_decoded", module.decode(free, height, width))
+    let grid = grid_from_sequence(vectors, height, width);
+    report.real("free_quant", grid.clone())?;
+    // By the CPU's kernels, as the tokenizer decodes; `decoded_from_codes` is by the layers.
+    let pixels = ReadyDecoder::default().forward(&module.decoder, grid);
+    report.real("free_decoded", pixels)
 }

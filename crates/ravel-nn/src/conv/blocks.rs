@@ -8,6 +8,10 @@ use burn::nn::{GroupNorm, GroupNormConfig, PaddingConfig2d};
 use burn::tensor::activation::{silu, softmax};
 use burn::tensor::ops::PadMode;
 use burn::tensor::{Device, Tensor};
+use ravel_kernels::Curve;
+use ravel_kernels::conv::CellAttention;
+
+use super::ready::{Maker, Step};
 
 /// Groups of every group norm.
 pub const GROUPS: usize = 32;
@@ -79,6 +83,16 @@ impl ResnetBlock {
             None => grid + inner,
         }
     }
+
+    /// The block for the kernels.
+    pub(super) fn lay_out(&self, by: &Maker) -> Step {
+        Step::Residual {
+            norms: [&self.norm1, &self.norm2].map(|norm| Some(by.norm(norm))),
+            curve: Curve::Silu,
+            convs: [by.conv(&self.conv1), by.conv(&self.conv2)],
+            shortcut: self.nin_shortcut.as_ref().map(|conv| by.conv(conv)),
+        }
+    }
 }
 
 /// Attention between all cells of a grid, one head.
@@ -119,6 +133,15 @@ impl AttentionBlock {
         grid + self
             .proj_out
             .forward(mixed.reshape([batch, width, height, columns]))
+    }
+
+    /// The block for the kernels.
+    pub(super) fn lay_out(&self, by: &Maker) -> Step {
+        Step::Attention(CellAttention {
+            norm: by.norm(&self.norm),
+            qkv: [&self.q, &self.k, &self.v].map(|conv| by.conv(conv)),
+            out: by.conv(&self.proj_out),
+        })
     }
 }
 
@@ -161,6 +184,11 @@ impl Resample {
     /// - returns: `[b, c, 2 h, 2 w]`
     pub fn up(&self, grid: Tensor<4>) -> Tensor<4> {
         self.conv.forward(repeated(grid, 2))
+    }
+
+    /// [`Resample::up`] for the kernels.
+    pub(super) fn lay_out_up(&self, by: &Maker) -> Step {
+        Step::Double(by.conv(&self.conv))
     }
 }
 

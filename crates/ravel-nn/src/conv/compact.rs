@@ -7,9 +7,11 @@ use burn::nn::{Initializer, PaddingConfig2d};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use ravel_core::{Error, Result};
+use ravel_kernels::Curve;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::ready::{Maker, Step};
 use super::{pixel_shuffle, pixel_unshuffle};
 
 /// Most channels of a level: beyond it a typing mistake would fill the memory.
@@ -242,5 +244,25 @@ impl CompactDecoder {
             }
         }
         pixel_shuffle(self.out.forward(relu(grid)), self.patch)
+    }
+
+    /// The layers for the kernels, and the side of the cells that the last one's channels are.
+    pub(super) fn lay_out(&self, to: &mut Maker) -> usize {
+        for (at, level) in self.levels.iter().enumerate() {
+            to.push(Step::Conv(to.conv(&level.enter)));
+            if at > 0 {
+                to.push(Step::Shuffle);
+            }
+            for block in &level.blocks {
+                to.push(Step::Residual {
+                    norms: [None, None],
+                    curve: Curve::Relu,
+                    convs: [to.conv(&block.first), to.conv(&block.second)],
+                    shortcut: None,
+                });
+            }
+        }
+        to.push(Step::Bent(None, Curve::Relu, to.conv(&self.out)));
+        self.patch
     }
 }

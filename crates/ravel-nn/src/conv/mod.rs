@@ -7,6 +7,7 @@ pub mod blocks;
 pub mod causal;
 pub mod cells;
 mod compact;
+mod ready;
 mod vq_gan;
 
 use burn::module::Module;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use compact::{
     CompactConfig, CompactDecoder, CompactEncoder, ResidualBlock, kaiming_convolution,
 };
+pub use ready::ReadyDecoder;
 pub use vq_gan::{VqGanConfig, VqGanDecoder, VqGanEncoder};
 
 /// Which encoder and decoder.

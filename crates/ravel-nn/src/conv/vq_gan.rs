@@ -10,10 +10,12 @@ use burn::nn::conv::Conv2d;
 use burn::tensor::activation::silu;
 use burn::tensor::{Device, Tensor};
 use ravel_core::{Error, Result};
+use ravel_kernels::Curve;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::blocks::{AttentionBlock, GROUPS, Resample, ResnetBlock, conv, norm};
+use super::ready::{Maker, Step};
 
 /// Widths and depths, as the published configurations name them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -339,5 +341,32 @@ impl VqGanDecoder {
             }
         }
         self.conv_out.forward(silu(self.norm_out.forward(grid)))
+    }
+
+    /// The layers for the kernels, and the side of the cells that the last one's channels are.
+    pub(super) fn lay_out(&self, to: &mut Maker) -> usize {
+        if let Some(post_quant_conv) = &self.post_quant_conv {
+            to.push(Step::Conv(to.conv(post_quant_conv)));
+        }
+        to.push(Step::Conv(to.conv(&self.conv_in)));
+        to.push(self.mid.block_1.lay_out(to));
+        if let Some(attention) = &self.mid.attn_1 {
+            to.push(attention.lay_out(to));
+        }
+        to.push(self.mid.block_2.lay_out(to));
+        for level in &self.up {
+            for (at, block) in level.block.iter().enumerate() {
+                to.push(block.lay_out(to));
+                if let Some(attention) = level.attn.get(at) {
+                    to.push(attention.lay_out(to));
+                }
+            }
+            if let Some(resample) = &level.upsample {
+                to.push(resample.lay_out_up(to));
+            }
+        }
+        let norm = to.norm(&self.norm_out);
+        to.push(Step::Bent(Some(norm), Curve::Silu, to.conv(&self.conv_out)));
+        1
     }
 }
