@@ -5,7 +5,7 @@ RAVEL := target/release/ravel
 # Video files in `make demo` and `make test`, through FFmpeg's libraries.
 VIDEO := --features ravel-cli/video
 
-.PHONY: demo test test-gpu data data-speech data-text data-video bench bench-peers setup setup-gpu setup-video setup-data setup-data-speech setup-data-text
+.PHONY: demo test test-gpu data data-speech data-text data-video bench bench-peers bench-peers-tokenizer setup setup-gpu setup-video setup-data setup-data-speech setup-data-text
 
 ## Builds Ravel and makes pictures, a clip that goes on, speech and a text with the embedded defaults, in ./demo.
 demo: setup-video
@@ -55,11 +55,17 @@ bench:
 
 ## Whole pictures at the sizes of LlamaGen-B and VAR-d16 beside the same shapes in PyTorch, which is fetched from PyPI (3 GB) at first.
 PEERS := target/peers/venv
-bench-peers: setup
+bench-peers: setup-peers
+	$(PEERS)/bin/python benches/peers/compare.py $(ARGS)
+
+## The decoders of LlamaGen's VQ-16 and VAR's VQVAE to 256x256 beside the same ones in PyTorch.
+bench-peers-tokenizer: setup-peers
+	$(PEERS)/bin/python benches/peers/compare_tokenizer.py $(ARGS)
+
+setup-peers: setup
 	$(CARGO) build --release --package ravel-cli
 	@test -x $(PEERS)/bin/python || python3 -m venv $(PEERS) 2>/dev/null || { sudo=$$(command -v sudo || true); $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends python3-venv && python3 -m venv $(PEERS); }
 	$(PEERS)/bin/pip install --quiet "torch>=2.4" numpy
-	$(PEERS)/bin/python benches/peers/compare.py $(ARGS)
 
 setup:
 	@command -v $(CARGO) >/dev/null || { echo "Rust is needed: https://rustup.rs"; exit 2; }

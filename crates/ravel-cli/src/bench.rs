@@ -12,7 +12,7 @@ use text_to_image::{Request, TINY, TextToImage};
 use crate::arguments::{BenchCommand, BenchImageOptions, Preset};
 use crate::failure::Failure;
 use crate::progress::say;
-use crate::{interrupt, pipelines, system};
+use crate::{bench_tokenizer, interrupt, pipelines, system};
 
 /// The class of every measured picture: golden retriever.
 const CLASS: &str = "207";
@@ -39,6 +39,7 @@ struct Seconds {
 pub fn run(command: &BenchCommand) -> Result<(), Failure> {
     match command {
         BenchCommand::Image(options) => image(options),
+        BenchCommand::Tokenizer(options) => bench_tokenizer::run(options),
     }
 }
 
@@ -100,7 +101,7 @@ fn image(options: &BenchImageOptions) -> Result<(), Failure> {
 }
 
 /// Limits the threads that products are computed on.
-fn use_threads(threads: Option<usize>) -> Result<(), Failure> {
+pub(crate) fn use_threads(threads: Option<usize>) -> Result<(), Failure> {
     let Some(threads) = threads else {
         return Ok(());
     };

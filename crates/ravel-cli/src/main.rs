@@ -3,6 +3,7 @@
 
 mod arguments;
 mod bench;
+mod bench_tokenizer;
 mod clip_tokenizer;
 mod doctor;
 mod drift;

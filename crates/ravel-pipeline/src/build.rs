@@ -135,8 +135,11 @@ pub(crate) fn tokenizer(
     })
 }
 
-/// The tokenizer of a published image model with random weights.
-pub(crate) fn fresh_tokenizer(
+/// The tokenizer of an image model with random weights, which follow from the device's seed. No file of weights is looked for.
+///
+/// # Errors
+/// [`PipelineError`] if a size is impossible, or the tokenizer is none that a generator of pictures has.
+pub fn fresh_tokenizer(
     part: &TokenizerPart,
     device: &Device,
 ) -> Result<Box<dyn ImageTokenizer>, PipelineError> {

@@ -21,7 +21,7 @@ mod tokenizer_part;
 mod toml_error;
 mod video;
 
-pub use build::{Parts, build, build_tokenizer, build_video_tokenizer};
+pub use build::{Parts, build, build_tokenizer, build_video_tokenizer, fresh_tokenizer};
 pub use caption::CaptionConditioner;
 pub use clip::build_clip_tokenizer;
 pub use conditioner::{ClassConditioner, Conditioner, WordConditioner};

@@ -179,6 +179,52 @@ HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_HUB_OFFLINE and HF_TOKEN mean what they m
 pub enum BenchCommand {
     /// A whole picture: the class's first unit, all others, and from codes to pixels.
     Image(BenchImageOptions),
+    /// From codes to pixels: the decoder of a tokenizer, again and again.
+    Tokenizer(BenchTokenizerOptions),
+}
+
+#[derive(Args)]
+pub struct BenchTokenizerOptions {
+    /// Whose sizes.
+    #[arg(long, value_enum)]
+    pub preset: TokenizerPreset,
+    /// What products are computed in.
+    #[arg(long = "type", value_enum, default_value = "f32")]
+    pub kind: DecodeKind,
+    /// Pictures that are timed after a first one.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=10_000))]
+    pub rounds: usize,
+    /// The source of all randomness, weights included.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Threads to compute on; all cores without it.
+    #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
+    pub threads: Option<usize>,
+    /// Print a JSON object.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub device: DeviceOptions,
+}
+
+/// Tokenizers to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum TokenizerPreset {
+    /// LlamaGen's tokenizer with 16 pixels a side to a code, 256x256.
+    LlamagenVq16,
+    /// VAR's tokenizer, 256x256.
+    VarVqvae,
+    /// Toy sizes, to try it out.
+    Tiny,
+}
+
+/// What a decoder's products are computed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum DecodeKind {
+    /// 32 bits.
+    F32,
+    /// 16 bits with the range of 32, where the processor multiplies them faster; sums are of 32 bits.
+    Bf16,
 }
 
 #[derive(Args)]

@@ -16,7 +16,8 @@ pub use generate::{
     Check, Contrastive, ImageOptions, MethodOptions, SpeakOptions, TextOptions, VideoOptions,
 };
 pub use manage::{
-    BenchCommand, BenchImageOptions, ModelsCommand, PipelinesCommand, Preset, TokenizerCommand,
+    BenchCommand, BenchImageOptions, BenchTokenizerOptions, DecodeKind, ModelsCommand,
+    PipelinesCommand, Preset, TokenizerCommand, TokenizerPreset,
 };
 
 const EXAMPLES: &str = "Examples:
