@@ -2,10 +2,11 @@
 
 use super::work::{Work, on};
 use crate::isa::{Isa, Lanes};
+use std::hint::black_box;
 
 /// Vectors that are summed side by side, enough to hide how long a product takes.
 const SIDE_BY_SIDE: usize = 12;
-const ROUNDS: usize = 20_000;
+const ROUNDS: usize = 200_000;
 
 /// Products of numbers, each with its addition, of one call of [`rate_f32`].
 pub const RATE_PRODUCTS: usize = SIDE_BY_SIDE * ROUNDS * 16;
@@ -26,8 +27,9 @@ impl Work for Rate<'_> {
     unsafe fn run<L: Lanes>(self) {
         // SAFETY: the caller runs where L's instructions exist; the array has sixteen numbers.
         unsafe {
-            let (by, plus) = (L::splat(0.999_999), L::splat(1e-6));
-            let mut sums = [L::splat(1.0); SIDE_BY_SIDE];
+            // Numbers that the compiler does not know, so that it cannot multiply them beforehand.
+            let (by, plus) = (L::splat(black_box(0.999)), L::splat(black_box(1e-3)));
+            let mut sums = [L::splat(black_box(1.5)); SIDE_BY_SIDE];
             for _ in 0..ROUNDS {
                 for sum in &mut sums {
                     *sum = L::fma(*sum, by, plus);
