@@ -42,10 +42,11 @@ impl Case {
             values: random.normals(room),
             mask: hides.then(|| {
                 // The first position is never hidden: of none in sight nothing is left in 32 bits.
-                let mut add = |at: usize| match at % shape.seen() > 0 && random.unit() < 0.3 {
-                    true => -1e9,
-                    false => random.normal(),
-                };
+                let mut add =
+                    |at: usize| match !at.is_multiple_of(shape.seen()) && random.unit() < 0.3 {
+                        true => -1e9,
+                        false => random.normal(),
+                    };
                 (0..masked).map(&mut add).collect()
             }),
             mask_heads,
