@@ -2,11 +2,13 @@
 
 mod bad_input;
 mod bench;
+mod bits;
 mod codecs;
 mod command;
 mod continued;
 #[cfg(feature = "gpu")]
 mod gpu;
+mod latents;
 #[path = "../crates/ravel-hub/tests/common/mod.rs"]
 mod mirror;
 mod mistakes;
@@ -17,6 +19,8 @@ mod published;
 mod speak;
 mod speak_clone;
 mod speak_parts;
+mod spoken;
+mod studio;
 mod text;
 mod training;
 mod video;

@@ -11,7 +11,7 @@ use crate::command::{Run, check_refused, command, from, ravel};
 use crate::mirror::Mirror;
 
 /// Ten classes: two share a name.
-const CLASSES: &str = "n01\ttench, Tinca tinca\nn02\tgoldfish\nn03\tcrane, wader\nn04\tcrane, derrick\nn05\tgolden retriever\n\
+pub const CLASSES: &str = "n01\ttench, Tinca tinca\nn02\tgoldfish\nn03\tcrane, wader\nn04\tcrane, derrick\nn05\tgolden retriever\n\
                        n06\ttabby\nn07\tvolcano\nn08\tfountain\nn09\tdaisy\nn10\tcliff\n";
 
 const VAR: &str = include_str!("published/var.toml");
@@ -20,7 +20,7 @@ const LLAMAGEN: &str = include_str!("published/llamagen.toml");
 
 const CAPTIONS: &str = include_str!("published/captions.toml");
 
-fn golden(file: &str) -> PathBuf {
+pub fn golden(file: &str) -> PathBuf {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden");
     golden.join(file)
 }
@@ -80,33 +80,35 @@ fn llamagen() -> tempfile::TempDir {
 
 /// A vocabulary as T5 has it: unigrams, with spaces as a letter of their own.
 fn vocabulary() -> String {
-    let pieces = [
-        "<pad>",
-        "</s>",
-        "<unk>",
-        "\u{2581}",
-        "\u{2581}a",
-        "\u{2581}red",
-        "\u{2581}boat",
-    ];
-    let letters = ('a'..='z').map(|letter| letter.to_string());
-    let pieces = pieces.into_iter().map(String::from).chain(letters);
+    unigrams(&["<pad>", "</s>", "<unk>"])
+}
+
+/// Unigrams behind three special tokens, of which the last stands for what is not known.
+pub fn unigrams(special: &[&str; 3]) -> String {
+    let pieces = ["\u{2581}", "\u{2581}a", "\u{2581}red", "\u{2581}boat"];
+    let letters = ('a'..='z')
+        .chain(['0', '1'])
+        .map(|letter| letter.to_string());
+    let special_pieces = special.iter().map(|token| token.to_string());
+    let pieces = special_pieces
+        .chain(pieces.map(String::from))
+        .chain(letters);
     let scored = pieces.enumerate().map(|(at, piece)| {
         let score = if at < 3 { 0.0 } else { -(at as f64) };
         serde_json::json!([piece, score])
     });
-    let special = |id: u32, content: &str| {
+    let added = special.iter().enumerate().map(|(id, content)| {
         serde_json::json!({
             "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
             "normalized": false, "special": true
         })
-    };
+    });
     let spaces = serde_json::json!({
         "type": "Metaspace", "replacement": "\u{2581}", "prepend_scheme": "always", "split": true
     });
     serde_json::json!({
         "version": "1.0", "truncation": null, "padding": null, "normalizer": null, "post_processor": null,
-        "added_tokens": [special(0, "<pad>"), special(1, "</s>"), special(2, "<unk>")],
+        "added_tokens": added.collect::<Vec<_>>(),
         "pre_tokenizer": spaces.clone(), "decoder": spaces,
         "model": { "type": "Unigram", "unk_id": 2, "vocab": scored.collect::<Vec<_>>() }
     })
@@ -150,19 +152,19 @@ fn captions() -> tempfile::TempDir {
     folder
 }
 
-fn image(folder: &Path, prompts: &[&str], output: &str) -> Run {
+pub fn image(folder: &Path, prompts: &[&str], output: &str) -> Run {
     let rest = ["-o", output, "--pipeline", "pipeline.toml", "--seed", "3"];
     ravel(folder, &[&["image"], prompts, &rest].concat())
 }
 
 /// Makes pictures and gives the one of them that is in `file`.
-fn made(folder: &Path, prompts: &[&str], output: &str, file: &str) -> Picture {
+pub fn made(folder: &Path, prompts: &[&str], output: &str, file: &str) -> Picture {
     let run = image(folder, prompts, output);
     assert_eq!(run.code, 0, "{}", run.err);
     read_image(&folder.join(file)).unwrap()
 }
 
-fn edited(folder: &Path, from: &str, to: &str) {
+pub fn edited(folder: &Path, from: &str, to: &str) {
     let path = folder.join("pipeline.toml");
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(text.contains(from), "{from} is not in the definition");
@@ -170,7 +172,7 @@ fn edited(folder: &Path, from: &str, to: &str) {
 }
 
 /// What holds of every model of classes: same seed, same bytes; a batch is the same as one alone; a class by any of its names.
-fn check_classes(folder: &Path, side: usize) {
+pub fn check_classes(folder: &Path, side: usize) {
     let one = made(folder, &["golden retriever"], "one.png", "one.png");
     assert_eq!((one.width, one.height), (side, side));
     made(folder, &["golden retriever"], "again.png", "again.png");
@@ -379,7 +381,7 @@ fn definitions_of_published_models_are_known_by_name() {
             row["name"].as_str().unwrap()
         })
         .collect();
-    assert_eq!(published.len(), 14, "{published:?}");
+    assert_eq!(published.len(), 18, "{published:?}");
     for name in &published {
         let models = run(&["models", "show", name]);
         assert_eq!(models.code, 0, "{name} can be pulled: {}", models.err);

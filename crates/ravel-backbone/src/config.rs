@@ -260,6 +260,14 @@ impl TransformerConfig {
         }
     }
 
+    /// In front of cross-attention, which no condition modulates.
+    pub(crate) fn cross_norm_config(&self) -> NormConfig {
+        NormConfig {
+            kind: self.norm,
+            eps: self.norm_eps,
+        }
+    }
+
     /// Of one layer.
     pub(crate) fn attention_config(&self, layer: usize) -> AttentionConfig {
         let scale = self.attention_scale;

@@ -53,7 +53,9 @@ impl TransformerConfig {
         Block {
             attention_norm: norm(),
             attention: self.attention_config(layer).init(device),
-            cross_norm: self.cross_attention.map(|_| norm()),
+            cross_norm: self
+                .cross_attention
+                .map(|_| self.cross_norm_config().init(self.d_model, device)),
             cross: self
                 .cross_attention
                 .map(|width| beside.init_cross(width, device)),

@@ -7,7 +7,7 @@ use ravel_core::Seed;
 use ravel_pipeline::{Definition, Source, build_random};
 use serde::Serialize;
 use serde_json::json;
-use text_to_image::{Request, TINY, TextToImage};
+use text_to_image::{Request, Shown, TINY, TextToImage};
 
 use crate::arguments::{BenchCommand, BenchImageOptions, Preset};
 use crate::failure::Failure;
@@ -75,7 +75,9 @@ fn image(options: &BenchImageOptions) -> Result<(), Failure> {
         if progress.done == 1 {
             first = last;
         }
-        codes = progress.codes.filled();
+        if let Shown::Codes(all) = progress.shown {
+            codes = all.filled();
+        }
         match interrupt::asked() {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),

@@ -177,6 +177,7 @@ fn said(
         voice: name,
         reference,
         speed,
+        seconds: None,
         seed: options.seed,
         sampler: sampler(&pipeline.parts().sampler, options),
         checks: checks(&options.without),

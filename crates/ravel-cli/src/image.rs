@@ -7,7 +7,7 @@ use indicatif::ProgressBar;
 use ravel_decode::{Guidance, SamplerConfig};
 use ravel_media::{Picture, encode_png, grid, pictures_from_images, read_png_text, write_new};
 use serde_json::{Value, json};
-use text_to_image::{Metadata, Progress, Request, TextToImage, check_classes};
+use text_to_image::{ImagePipeline, MakesPictures, Metadata, Progress, Request, check_classes};
 
 use crate::arguments::{ImageOptions, ReplayOptions, SamplerOptions};
 use crate::failure::Failure;
@@ -44,7 +44,7 @@ pub fn run(options: &ImageOptions) -> Result<(), Failure> {
     if let Some(classes) = definition.classes(&source)? {
         check_classes(&classes, &prompts)?;
     }
-    let pipeline = pipelines::text_to_image(&options.pipeline)?;
+    let pipeline = pipelines::image(&options.pipeline.pipeline, options.pipeline.device.device)?;
     let repeated = prompts
         .iter()
         .flat_map(|prompt| std::iter::repeat_n(prompt.clone(), options.number));
@@ -52,7 +52,7 @@ pub fn run(options: &ImageOptions) -> Result<(), Failure> {
         prompts: repeated.collect(),
         seed: options.seed,
         first: 0,
-        sampler: sampler(&pipeline.parts().sampler, &options.sampler)?,
+        sampler: sampler(pipeline.sampler(), &options.sampler)?,
     };
     let preview = options
         .preview
@@ -67,7 +67,7 @@ pub fn run(options: &ImageOptions) -> Result<(), Failure> {
 
 /// Makes the pictures of a request, with a bar and previews.
 pub fn made(
-    pipeline: &TextToImage,
+    pipeline: &dyn MakesPictures,
     request: &Request,
     mut preview: Option<Preview>,
     quiet: bool,
@@ -96,19 +96,19 @@ pub fn made(
 }
 
 fn tell(bar: &ProgressBar, progress: &Progress<'_>) {
-    let rows = progress.codes.batch();
+    let rows = progress.rows;
     let done = progress.picture as f64 + rows as f64 * progress.done as f64 / progress.units as f64;
     bar.set_position(done as u64);
     bar.set_message(format!("unit {} of {}", progress.done, progress.units));
 }
 
-fn metadata(pipeline: &TextToImage, request: &Request, number: usize, name: &str) -> Metadata {
+fn metadata(pipeline: &ImagePipeline, request: &Request, number: usize, name: &str) -> Metadata {
     Metadata {
         prompt: request.prompts[number].clone(),
         seed: request.seed,
         number: request.first + number as u64,
         pipeline: name.into(),
-        hash: pipeline.parts().hash.clone(),
+        hash: pipeline.hash().into(),
         sampler: request.sampler.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
     }
@@ -381,12 +381,16 @@ impl Preview {
         })
     }
 
-    fn show(&mut self, pipeline: &TextToImage, progress: &Progress<'_>) -> Result<(), Failure> {
+    fn show(
+        &mut self,
+        pipeline: &dyn MakesPictures,
+        progress: &Progress<'_>,
+    ) -> Result<(), Failure> {
         let every = progress.units.div_ceil(PREVIEWS);
         if !progress.done.is_multiple_of(every) && progress.done != progress.units {
             return Ok(());
         }
-        let images = pipeline.preview(progress.codes)?;
+        let images = pipeline.preview(&progress.shown)?;
         for (row, picture) in pictures_from_images(&images).iter().enumerate() {
             let name = format!(
                 "picture-{:04}-unit-{:04}.png",
@@ -424,14 +428,14 @@ pub fn replay(options: &ReplayOptions) -> Result<(), Failure> {
             "replay single pictures",
         ));
     };
-    let pipeline = pipelines::text_to_image_on(&metadata.pipeline, options.device.device)?;
-    if pipeline.parts().hash != metadata.hash {
+    let pipeline = pipelines::image(&metadata.pipeline, options.device.device)?;
+    if pipeline.hash() != metadata.hash {
         return Err(Failure::input_with(
             format!(
                 "{shown} was made by `{}` with hash {}, this program has hash {}",
                 metadata.pipeline,
                 metadata.hash,
-                pipeline.parts().hash
+                pipeline.hash()
             ),
             "use the version of the pipeline that made it",
         ));

@@ -66,6 +66,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         },
         Some(Command::Text(options)) => text::run(&options),
         Some(Command::Speak(options)) => speak::run(&options),
+        Some(Command::Music(options)) => speak::run(&options.into()),
         Some(Command::Tokenizer(command)) => tokenizer::run(&command),
         Some(Command::Train(options)) => train::run(&options),
         Some(Command::Eval(options)) => evaluate::run(&options),

@@ -4,11 +4,13 @@ use std::path::Path;
 
 use ravel_pipeline::{
     Definition, Files, LanguageParts, PUBLISHED_TOKENIZERS, Source, SpeechParts, Task, TextPart,
-    build, build_clip_tokenizer, build_language, build_sound_tokenizer, build_speech,
-    build_tokenizer, build_video, build_video_tokenizer, schema,
+    build, build_clip_tokenizer, build_language, build_latents, build_sound_model,
+    build_sound_tokenizer, build_speech, build_tokenizer, build_video, build_video_tokenizer,
+    schema,
 };
 use serde_json::json;
-use text_to_image::{PUBLISHED, TextToImage};
+use text_to_image::{ImagePipeline, LatentsToImage, PUBLISHED, TextToImage};
+use text_to_speech::{PublishedSound, SoundPipeline, TextToSpeech};
 use video_continuation::VideoContinuation;
 
 use crate::arguments::{DeviceName, PipelineOptions, PipelinesCommand};
@@ -84,7 +86,8 @@ fn known() -> impl Iterator<Item = &'static (&'static str, Files)> {
 /// Definitions of published models, whose weights are pulled.
 fn published() -> impl Iterator<Item = &'static (&'static str, Files)> {
     let generators = PUBLISHED.iter().chain(text_generation::PUBLISHED);
-    generators.chain(PUBLISHED_TOKENIZERS)
+    let sound = text_to_speech::PUBLISHED;
+    generators.chain(sound).chain(PUBLISHED_TOKENIZERS)
 }
 
 /// What `ravel speak` speaks with where nothing is named.
@@ -162,7 +165,21 @@ pub fn language(name: &str, device: DeviceName) -> Result<LanguageParts, Failure
     Ok(build_language(&definition, &source, &device.open()?)?)
 }
 
-/// The parts of a pipeline that speaks.
+/// A pipeline that makes sound from a text: speech, or music.
+pub fn sound(name: &str, device: DeviceName) -> Result<SoundPipeline, Failure> {
+    if known().any(|(known, _)| *known == name) || Path::new(name).exists() {
+        let (definition, source) = open(name)?;
+        if definition.sound_model.is_some() {
+            let parts = build_sound_model(&definition, &source, &device.open()?)?;
+            return Ok(SoundPipeline::Published(PublishedSound::new(parts)));
+        }
+    }
+    Ok(SoundPipeline::Trained(TextToSpeech::new(speech(
+        name, device,
+    )?)))
+}
+
+/// The parts of a pipeline that speaks and was trained here.
 pub fn speech(name: &str, device: DeviceName) -> Result<SpeechParts, Failure> {
     let unknown = !names().any(|known| known == name) && !Path::new(name).exists();
     if name == SPEECH && unknown {
@@ -172,10 +189,32 @@ pub fn speech(name: &str, device: DeviceName) -> Result<SpeechParts, Failure> {
         ));
     }
     let (definition, source) = open_for(name, Task::TextToSpeech)?;
+    if definition.sound_model.is_some() {
+        return Err(Failure::input_with(
+            format!("`{name}` is a published model, one that was trained here is needed"),
+            "`ravel speak` and `ravel replay` know published models",
+        ));
+    }
     Ok(build_speech(&definition, &source, &device.open()?)?)
 }
 
-/// A text-to-image pipeline, built.
+/// A pipeline that makes pictures from words, of codes or of latents.
+pub fn image(name: &str, device: DeviceName) -> Result<ImagePipeline, Failure> {
+    let (definition, source) = open_for(name, Task::TextToImage)?;
+    let device = device.open()?;
+    Ok(match definition.makes_latents() {
+        true => {
+            let parts = build_latents(&definition, &source, &device)?;
+            ImagePipeline::Latents(LatentsToImage::new(parts))
+        }
+        false => {
+            let parts = build(&definition, &source, &device)?;
+            ImagePipeline::Codes(TextToImage::new(parts))
+        }
+    })
+}
+
+/// A text-to-image pipeline of codes, built.
 pub fn text_to_image(options: &PipelineOptions) -> Result<TextToImage, Failure> {
     text_to_image_on(&options.pipeline, options.device.device)
 }
@@ -183,6 +222,12 @@ pub fn text_to_image(options: &PipelineOptions) -> Result<TextToImage, Failure> 
 /// As [`text_to_image()`], by name and device.
 pub fn text_to_image_on(name: &str, device: DeviceName) -> Result<TextToImage, Failure> {
     let (definition, source) = open_for(name, Task::TextToImage)?;
+    if definition.makes_latents() {
+        return Err(Failure::input_with(
+            format!("`{name}` fills in latents, a pipeline of codes is needed"),
+            "`ravel image` and `ravel replay` know it",
+        ));
+    }
     Ok(TextToImage::new(build(
         &definition,
         &source,
@@ -272,6 +317,13 @@ fn check(name: &str, device: DeviceName) -> Result<(), Failure> {
     definition.check(&source)?;
     let device = device.open()?;
     match definition.task {
+        Task::TextToImage if definition.makes_latents() => {
+            let parts = build_latents(&definition, &source, &device)?;
+            say(&format!(
+                "{name}: {} is whole, hash {}",
+                parts.name, parts.hash
+            ));
+        }
         Task::TextToImage => {
             let parts = build(&definition, &source, &device)?;
             say(&format!(
@@ -302,7 +354,14 @@ fn check(name: &str, device: DeviceName) -> Result<(), Failure> {
             build_tokenizer(definition.tokenizer_part()?, &source, &device)?;
             say(&format!("{name}: {} is whole", definition.name));
         }
-        Task::TextToSpeech => {
+        Task::TextToSpeech | Task::TextToMusic if definition.sound_model.is_some() => {
+            let parts = build_sound_model(&definition, &source, &device)?;
+            say(&format!(
+                "{name}: {} is whole, hash {}",
+                parts.name, parts.hash
+            ));
+        }
+        Task::TextToSpeech | Task::TextToMusic => {
             let parts = build_speech(&definition, &source, &device)?;
             say(&format!(
                 "{name}: {} is whole, hash {}",

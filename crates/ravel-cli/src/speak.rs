@@ -1,4 +1,4 @@
-//! `ravel speak`, and `ravel replay` of what it wrote.
+//! `ravel speak`, `ravel music`, and `ravel replay` of what they wrote.
 
 use std::fs::File;
 use std::io::Read;
@@ -6,10 +6,10 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
 
-use ravel_decode::SamplerConfig;
+use ravel_decode::{Guidance, SamplerConfig};
 use ravel_media::{MediaError, SoundFormat, read_clip_text, read_sound, wav_text};
 use serde_json::json;
-use text_to_speech::{Checks, Metadata, Plan, Reference, Request, TextToSpeech};
+use text_to_speech::{Checks, Metadata, Plan, Reference, Request, SoundPipeline, TextToSpeech};
 
 use crate::arguments::{Check, DeviceName, ReplayOptions, SpeakOptions};
 use crate::failure::Failure;
@@ -27,14 +27,15 @@ const LONGEST_REFERENCE: f64 = 60.0;
 pub fn run(options: &SpeakOptions) -> Result<(), Failure> {
     let text = given(options)?;
     let output = Output::plan(options, &text)?;
-    let pipeline = open(&options.pipeline, options.device.device)?;
+    let pipeline = pipelines::sound(&options.pipeline, options.device.device)?;
     let request = Request {
         text,
         voice: options.voice.clone(),
         reference: reference(&pipeline, options)?,
         speed: options.speed.clone(),
+        seconds: options.seconds,
         seed: options.seed,
-        sampler: sampler(&pipeline.parts().sampler, options)?,
+        sampler: sampler(pipeline.sampler(), options)?,
         checks: checks(&options.without),
     };
     let plan = pipeline.plan(&request)?;
@@ -75,7 +76,7 @@ impl Told {
 
 /// Speaks a plan into a sink.
 fn spoken(
-    pipeline: &TextToSpeech,
+    pipeline: &SoundPipeline,
     plan: &Plan,
     sink: &mut Sink,
     quiet: bool,
@@ -152,16 +153,17 @@ fn report(options: &SpeakOptions, metadata: &Metadata, path: Option<&Path>, told
     }
 }
 
-fn metadata(pipeline: &TextToSpeech, request: &Request, plan: &Plan, name: &str) -> Metadata {
+fn metadata(pipeline: &SoundPipeline, request: &Request, plan: &Plan, name: &str) -> Metadata {
     Metadata {
         text: request.text.clone(),
         voice: plan.voice.clone(),
         reference: request.reference.clone(),
         speed: plan.speed.clone(),
+        seconds: request.seconds,
         seed: request.seed,
         checks: request.checks,
         pipeline: name.into(),
-        hash: pipeline.parts().hash.clone(),
+        hash: pipeline.hash().into(),
         sampler: request.sampler.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
     }
@@ -203,7 +205,7 @@ fn read(from: impl Read, shown: &str) -> Result<String, Failure> {
 
 /// The voice of a recording, if one is to be spoken with.
 fn reference(
-    pipeline: &TextToSpeech,
+    pipeline: &SoundPipeline,
     options: &SpeakOptions,
 ) -> Result<Option<Reference>, Failure> {
     let Some(path) = &options.clone else {
@@ -222,7 +224,7 @@ fn reference(
     }
     let sound = sound.with_channels(1).resampled(pipeline.sample_rate_hz());
     let words = options.clone_text.as_deref();
-    let needs_words = pipeline.parts().model.reference.is_none();
+    let needs_words = pipeline.needs_words();
     let found = pipeline.reference(&sound.channels[0], words);
     let found = found.map_err(|error| match error {
         text_to_speech::Error::Reference(reason) if words.is_none() && needs_words => {
@@ -254,13 +256,14 @@ fn sampler(own: &SamplerConfig, given: &SpeakOptions) -> Result<SamplerConfig, F
         temperature: given.temperature.unwrap_or(own.temperature),
         top_k: given.top_k.or(own.top_k),
         top_p: given.top_p.or(own.top_p),
+        guidance: given.guidance.map_or(own.guidance, Guidance::Constant),
         ..own.clone()
     };
     config.validate()?;
     Ok(config)
 }
 
-/// A pipeline that speaks.
+/// A pipeline that speaks and was trained here.
 pub fn open(name: &str, device: DeviceName) -> Result<TextToSpeech, Failure> {
     Ok(TextToSpeech::new(pipelines::speech(name, device)?))
 }
@@ -307,14 +310,14 @@ pub fn replay(options: &ReplayOptions, said: &str) -> Result<(), Failure> {
     let metadata: Metadata = serde_json::from_str(said).map_err(|error| {
         Failure::input(format!("{shown}: its metadata cannot be read: {error}"))
     })?;
-    let pipeline = open(&metadata.pipeline, options.device.device)?;
-    if pipeline.parts().hash != metadata.hash {
+    let pipeline = pipelines::sound(&metadata.pipeline, options.device.device)?;
+    if pipeline.hash() != metadata.hash {
         return Err(Failure::input_with(
             format!(
                 "{shown} was made by `{}` with hash {}, this program has hash {}",
                 metadata.pipeline,
                 metadata.hash,
-                pipeline.parts().hash
+                pipeline.hash()
             ),
             "use the version of the pipeline that made it",
         ));
@@ -324,6 +327,7 @@ pub fn replay(options: &ReplayOptions, said: &str) -> Result<(), Failure> {
         voice: Some(metadata.voice.clone()),
         reference: metadata.reference.clone(),
         speed: Some(metadata.speed.clone()).filter(|speed| !speed.is_empty()),
+        seconds: metadata.seconds,
         seed: metadata.seed,
         sampler: metadata.sampler.clone(),
         checks: metadata.checks,
@@ -345,7 +349,7 @@ pub fn replay(options: &ReplayOptions, said: &str) -> Result<(), Failure> {
 /// Whether the same bytes come out again.
 fn compared(
     options: &ReplayOptions,
-    pipeline: &TextToSpeech,
+    pipeline: &SoundPipeline,
     metadata: &Metadata,
     plan: &Plan,
 ) -> Result<(), Failure> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use ravel_files::WholeFile;
 use ravel_media::{MediaError, SoundFormat, SoundSink, pcm16, sound_file, wav_header};
 use serde_json::json;
-use text_to_speech::{Metadata, TextToSpeech};
+use text_to_speech::{Metadata, SoundPipeline};
 
 use crate::arguments::SpeakOptions;
 use crate::failure::Failure;
@@ -52,7 +52,7 @@ impl Output {
     /// Begins to write.
     pub fn open(
         self,
-        pipeline: &TextToSpeech,
+        pipeline: &SoundPipeline,
         metadata: &Metadata,
         force: bool,
         stream: bool,

@@ -268,21 +268,21 @@ pub trait DecodeChunks {
 /// What a next-scale head asks of a tokenizer with a pyramid of codes.
 ///
 /// The *canvas* is the sum so far of all scales' contributions at the finest size
-/// (`f_hat` in VAR, `[batch, code_width, height, width]`).
+/// (`f_hat` in VAR, `[batch, channels, height, width]`).
 pub trait Pyramid: Send {
     /// Sides of the scales, coarsest first.
     fn sides(&self) -> &[(usize, usize)];
 
-    /// Numbers in one code vector.
+    /// Numbers that a head is shown of a position.
     fn code_width(&self) -> usize;
 
     /// The canvas after the ids of one more scale.
     ///
     /// # Shapes
-    /// - `canvas`: `[batch, code_width, height, width]`, or `None` before the first scale
-    /// - `ids`: `[batch, positions of the scale]`
+    /// - `canvas`: `[batch, channels, height, width]`, or `None` before the first scale
+    /// - `ids`: `[batch, depth, positions of the scale]`
     /// - returns: like `canvas`
-    fn add_scale(&self, canvas: Option<Tensor<4>>, scale: usize, ids: Tensor<2, Int>) -> Tensor<4>;
+    fn add_scale(&self, canvas: Option<Tensor<4>>, scale: usize, ids: Tensor<3, Int>) -> Tensor<4>;
 
     /// What the head is shown before it predicts `scale`: the canvas brought down to that scale's size.
     ///
@@ -295,11 +295,11 @@ pub trait Pyramid: Send {
     /// # Shapes
     /// - `latents`: `[batch, code_width, height, width]`
     /// - `canvas`: like `latents`, or `None` before the first scale
-    /// - returns: `[batch, positions of the scale]`
+    /// - returns: `[batch, depth, positions of the scale]`
     fn ids_for(
         &self,
         latents: Tensor<4>,
         canvas: Option<&Tensor<4>>,
         scale: usize,
-    ) -> Tensor<2, Int>;
+    ) -> Tensor<3, Int>;
 }

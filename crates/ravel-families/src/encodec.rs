@@ -12,7 +12,7 @@ use ravel_weights::{Checkpoint, KeyTable, load};
 use rvq_codec::{Chunks, Encodec, EncodecConfig, EncodecTokenizer, SeanetConfig};
 use serde::Deserialize;
 
-use crate::{FamilyError, refused};
+use crate::{FamilyError, refused, within};
 
 const FAMILY: &str = "encodec";
 const KEYS: &str = include_str!("../keys/encodec.keys.toml");
@@ -209,7 +209,7 @@ impl Config {
     }
 }
 
-/// The weights of a codec under their published names.
+/// The weights of a codec under their published names, alone or below `audio_encoder.` in a file of MusicGen.
 ///
 /// # Errors
 /// [`FamilyError::Weights`] if they do not fit.
@@ -218,6 +218,7 @@ pub fn module(
     checkpoint: Checkpoint,
     device: &Device,
 ) -> Result<Encodec, FamilyError> {
+    let checkpoint = within(checkpoint, "audio_encoder.");
     let table = KeyTable::parse("encodec.keys.toml", KEYS)?;
     let checkpoint = table.apply(checkpoint.fold_weight_norm()?, &BTreeMap::new())?;
     Ok(load(config.init(device), &checkpoint, "")?)

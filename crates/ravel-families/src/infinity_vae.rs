@@ -36,8 +36,10 @@ pub struct Config {
     pub patch_size: usize,
     /// `yes` for attention in the middle.
     pub cnn_attention: String,
-    /// Time, height and width of the scales, coarsest first.
+    /// Time, height and width of the scales in positions, coarsest first.
     pub scale_schedule: Vec<[usize; 3]>,
+    /// Whether four cells make a position.
+    pub apply_spatial_patchify: bool,
 }
 
 impl Default for Config {
@@ -52,6 +54,7 @@ impl Default for Config {
             patch_size: 16,
             cnn_attention: "no".into(),
             scale_schedule: sides.map(|side| [1, side, side]).into(),
+            apply_spatial_patchify: false,
         }
     }
 }
@@ -73,7 +76,10 @@ impl Config {
             let expected = format!("2 to the power of {levels} levels less one");
             return Err(refused(FAMILY, "patch_size", &found, &expected));
         }
-        let last = self.scale_schedule.last().copied().unwrap_or_default();
+        let patch = if self.apply_spatial_patchify { 2 } else { 1 };
+        let cells = |[time, rows, columns]: &[usize; 3]| [*time, rows * patch, columns * patch];
+        let scales: Vec<[usize; 3]> = self.scale_schedule.iter().map(cells).collect();
+        let last = scales.last().copied().unwrap_or_default();
         let config = BitwiseImageConfig {
             size: [last[1] * self.patch_size, last[2] * self.patch_size],
             autoencoder: AutoencoderConfig::VqGan(VqGanConfig {
@@ -89,10 +95,11 @@ impl Config {
             quantizer: MultiscaleBinaryConfig {
                 width: self.codebook_dim,
                 bits: self.codebook_dim,
-                scales: self.scale_schedule.clone(),
+                scales,
                 norm: false,
                 decay: false,
             },
+            patch,
         };
         config.validate().map_err(|source| FamilyError::Part {
             family: FAMILY,

@@ -13,9 +13,11 @@ pub mod emu3_vq;
 pub mod encodec;
 pub mod firefly;
 pub mod fish_dual_ar;
+pub mod infinity;
 pub mod infinity_bsq;
 pub mod infinity_vae;
 pub mod janus_vq;
+pub mod kl_vae;
 pub mod language;
 pub mod llamagen_gpt;
 pub mod llamagen_vq;
@@ -101,6 +103,15 @@ pub fn renamed(
         .collect();
     let table = KeyTable::parse(keys.0, keys.1)?;
     Ok(table.apply(checkpoint, &variables)?)
+}
+
+/// The tensors below a name, where a file holds several models and has any there; all of the file otherwise.
+fn within(checkpoint: Checkpoint, prefix: &str) -> Checkpoint {
+    let holds = checkpoint.names().any(|name| name.starts_with(prefix));
+    match holds {
+        true => checkpoint.under(prefix),
+        false => checkpoint,
+    }
 }
 
 /// An error of a part, with the family's name.

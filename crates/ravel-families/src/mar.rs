@@ -9,7 +9,8 @@ use ravel_backbone::{Transformer, TransformerConfig};
 use ravel_heads::{DiffusionHeadConfig, MaskedLatent, MaskedLatentConfig, NoiseSchedule};
 use ravel_nn::{Activation, DenoiserConfig, NormKind};
 use ravel_weights::{Checkpoint, KeyTable, load};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::{FamilyError, refused};
 
@@ -17,7 +18,7 @@ const FAMILY: &str = "mar";
 const KEYS: &str = include_str!("../keys/mar.keys.toml");
 
 /// What the reference's model and its sampling take, with their defaults.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Config {
     /// Pixels a side.
@@ -67,7 +68,7 @@ pub struct Config {
 }
 
 /// A count of steps or, as the reference also takes it, a text.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Spacing {
     /// So many, evenly.

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::encodec::pad_kind;
 use crate::hub::activation;
-use crate::{FamilyError, refused};
+use crate::{FamilyError, refused, within};
 
 const FAMILY: &str = "mimi";
 const KEYS: &str = include_str!("../keys/mimi.keys.toml");
@@ -221,7 +221,7 @@ impl Config {
     }
 }
 
-/// The weights of a codec under their published names.
+/// The weights of a codec under their published names, alone or below `codec_model.` in a file of CSM.
 ///
 /// # Errors
 /// [`FamilyError::Weights`] if they do not fit.
@@ -231,6 +231,7 @@ pub fn module(
     device: &Device,
 ) -> Result<Mimi, FamilyError> {
     let table = KeyTable::parse("mimi.keys.toml", KEYS)?;
+    let checkpoint = within(checkpoint, "codec_model.");
     let checkpoint = table.apply(checkpoint.fold_weight_norm()?, &BTreeMap::new())?;
     Ok(load(config.init(device), &checkpoint, "")?)
 }

@@ -1,23 +1,27 @@
 //! MusicGen (Copet et al. 2023): a decoder over delayed frames of EnCodec codes that attends to an encoded text.
 //!
-//! Published: `facebook/musicgen-small`, `-medium`, `-large`, `-melody` and their stereo kin, as the `transformers` library writes them. This is
-//! the decoder; the text model (T5) and the codec (EnCodec) are families of their own.
+//! Published: `facebook/musicgen-small`, `-medium`, `-large`, `-melody` and their stereo kin, as the `transformers` library writes them: the
+//! text model (T5), the codec (EnCodec) and the decoder in one file. The codec is a family of its own. The melody models attend to nothing
+//! beside the sequence: a tune and the text stand in front of the codes. Only the tune that stands for none is known here.
 
 use std::collections::BTreeMap;
 
-use burn::tensor::Device;
-use ravel_backbone::{Transformer, TransformerConfig};
-use ravel_core::Layout;
+use burn::nn::Linear;
+use burn::tensor::{Device, Int, Tensor};
+use ravel_backbone::{TextEncoder, Transformer, TransformerConfig};
+use ravel_core::{Condition, Layout};
 use ravel_heads::{Arrangement, CodeTables, NextTokens, NextTokensConfig, Opening};
-use ravel_nn::NormKind;
+use ravel_nn::{NormKind, init};
 use ravel_weights::{Checkpoint, KeyTable, load};
 use serde::Deserialize;
 
 use crate::hub::{activation, unknown};
-use crate::{FamilyError, read_config};
+use crate::{FamilyError, read_config, t5};
 
 const FAMILY: &str = "musicgen";
 const KEYS: &str = include_str!("../keys/musicgen.keys.toml");
+/// What the decoders of melody models call themselves.
+const MELODY: &str = "musicgen_melody_decoder";
 
 /// What `config.json` holds of the decoder; `musicgen-small`'s values where a key is absent.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -45,6 +49,8 @@ pub struct Config {
     pub pad_token_id: usize,
     /// The id that opens.
     pub bos_token_id: usize,
+    /// `musicgen_decoder`, or `musicgen_melody_decoder`, which has no cross-attention.
+    pub model_type: String,
 }
 
 impl Default for Config {
@@ -61,8 +67,143 @@ impl Default for Config {
             audio_channels: 1,
             pad_token_id: 2048,
             bos_token_id: 2048,
+            model_type: "musicgen_decoder".into(),
         }
     }
+}
+
+/// What `config.json` of a whole model holds.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Whole {
+    /// The decoder.
+    pub decoder: Config,
+    /// The text model.
+    pub text_encoder: t5::Config,
+    /// Pitch classes of a tune, in melody models.
+    #[serde(default)]
+    pub num_chroma: usize,
+    /// Positions that a tune takes, in melody models.
+    #[serde(default)]
+    pub chroma_length: usize,
+}
+
+/// A whole model but for its codec.
+pub struct WholeMusicGen {
+    /// Reads descriptions.
+    pub text: TextEncoder,
+    /// Features to the decoder's width, where it is another.
+    pub projection: Option<Linear>,
+    /// The positions that stand for no tune, `[1, chroma_length, hidden_size]`, in melody models.
+    pub no_tune: Option<Tensor<3>>,
+    /// The decoder.
+    pub decoder: MusicGen,
+}
+
+impl WholeMusicGen {
+    /// What a description becomes; with guidance a row of no description below it.
+    ///
+    /// # Shapes
+    /// - `ids`: `[1, m]`, the token that ends a text included
+    pub fn condition(&self, ids: Tensor<2, Int>, guided: bool) -> Condition {
+        let features = self.text.forward(ids, None);
+        let said = match &self.projection {
+            Some(projection) => projection.forward(features),
+            None => features,
+        };
+        let text = match guided {
+            // The reference blots out the features of no description after it has projected them.
+            true => Tensor::cat(vec![said.clone(), said.zeros_like()], 0),
+            false => said,
+        };
+        match &self.no_tune {
+            None => Condition {
+                cross: Some(text),
+                ..Condition::default()
+            },
+            Some(tune) => {
+                let tune = tune.clone().repeat_dim(0, text.dims()[0]);
+                Condition {
+                    prefix: Some(Tensor::cat(vec![tune, text], 1)),
+                    ..Condition::default()
+                }
+            }
+        }
+    }
+}
+
+impl Whole {
+    /// Reads a `config.json`.
+    ///
+    /// # Errors
+    /// As [`Config::read`]; also if the text model or the decoder is not in it, or a tune has no size.
+    pub fn read(json: &str) -> Result<Self, FamilyError> {
+        let whole: Self = read_config(FAMILY, json)?;
+        whole.decoder.check()?;
+        for (field, found) in [
+            ("num_chroma", whole.num_chroma),
+            ("chroma_length", whole.chroma_length),
+        ] {
+            let sound = (1..=1 << 16).contains(&found);
+            if whole.decoder.is_melody() && !sound {
+                return Err(unknown(FAMILY, field, found, "1 to 65536"));
+            }
+        }
+        Ok(whole)
+    }
+
+    /// Builds the model from a file of all of it. The codec in it is left alone.
+    ///
+    /// # Errors
+    /// [`FamilyError::Part`] if a size is impossible, [`FamilyError::Weights`] if the weights do not fit.
+    pub fn build(
+        &self,
+        checkpoint: Checkpoint,
+        device: &Device,
+    ) -> Result<WholeMusicGen, FamilyError> {
+        let decoder = self.decoder.build(checkpoint.clone(), device)?;
+        let text = checkpoint.clone().under("text_encoder.");
+        let (from, to) = (self.text_encoder.d_model, self.decoder.hidden_size);
+        let projection =
+            (from != to).then(|| linear(&checkpoint, "enc_to_dec_proj", from, to, device));
+        let no_tune = self.decoder.is_melody().then(|| {
+            let tune = linear(
+                &checkpoint,
+                "audio_enc_to_dec_proj",
+                self.num_chroma,
+                to,
+                device,
+            )?;
+            // No tune is the first pitch class throughout.
+            let first = Tensor::arange(0..self.num_chroma as i64, device).equal_elem(0);
+            let first: Tensor<3> = first.float().reshape([1, 1, self.num_chroma]);
+            Ok::<_, FamilyError>(tune.forward(first).repeat_dim(1, self.chroma_length))
+        });
+        Ok(WholeMusicGen {
+            text: self.text_encoder.load(text, device)?,
+            projection: projection.transpose()?,
+            no_tune: no_tune.transpose()?,
+            decoder,
+        })
+    }
+}
+
+/// A projection of the whole model, by name.
+fn linear(
+    checkpoint: &Checkpoint,
+    name: &str,
+    from: usize,
+    to: usize,
+    device: &Device,
+) -> Result<Linear, FamilyError> {
+    let table = format!(
+        "[[rule]]\nfrom = \"{name}.weight\"\nto = \"weight\"\nops = [\"transpose\"]\n\
+         [[rule]]\nfrom = \"{name}.bias\"\nto = \"bias\"\n"
+    );
+    let table = KeyTable::parse(FAMILY, &table)?;
+    let both = checkpoint.clone().only(&format!("{name}."));
+    let both = table.apply(both, &BTreeMap::new())?;
+    let fresh = init::linear(from, to, true, init::STD, device);
+    Ok(load(fresh, &both, "")?)
 }
 
 /// The decoder, ready to run. Its condition is the encoded text, projected to its width, as [`ravel_core::Condition::cross`].
@@ -88,11 +229,21 @@ impl Config {
             Some(decoder) => decoder,
             None => read_config(FAMILY, json)?,
         };
-        if !matches!(config.audio_channels, 1 | 2) {
-            let found = config.audio_channels;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), FamilyError> {
+        if !matches!(self.audio_channels, 1 | 2) {
+            let found = self.audio_channels;
             return Err(unknown(FAMILY, "audio_channels", found, "1 or 2"));
         }
-        Ok(config)
+        Ok(())
+    }
+
+    /// Whether tune and text stand in front of the codes, rather than beside them.
+    pub fn is_melody(&self) -> bool {
+        self.model_type == MELODY
     }
 
     /// The decoder.
@@ -110,7 +261,7 @@ impl Config {
             norm_eps: 1e-5,
             activation: activation(FAMILY, "activation_function", curve)?,
             sinusoidal_positions: true,
-            cross_attention: Some(self.hidden_size),
+            cross_attention: (!self.is_melody()).then_some(self.hidden_size),
             ..TransformerConfig::default()
         })
     }
@@ -171,7 +322,8 @@ impl Config {
 
 /// The table for a file that holds the text model and the codec too.
 fn in_whole_model(table: &str) -> String {
-    const BESIDE: &str = "drop = [\"text_encoder.{rest*}\", \"audio_encoder.{rest*}\", \"enc_to_dec_proj.{rest*}\", ";
+    const BESIDE: &str = "drop = [\"text_encoder.{rest*}\", \"audio_encoder.{rest*}\", \"enc_to_dec_proj.{rest*}\", \
+                          \"audio_enc_to_dec_proj.{rest*}\", ";
     table
         .replace("\"model.decoder.", "\"decoder.model.decoder.")
         .replace("\"lm_heads.", "\"decoder.lm_heads.")

@@ -95,11 +95,32 @@ fn published_sizes_have_the_stated_number_of_weights() {
         + 256 * 1024;
     assert_eq!(found, 1_611_160_576);
 
-    // MusicGen small: the decoder.
-    let musicgen = musicgen::Config::read("{}").expect("a sound configuration");
-    let found = count(&musicgen.backbone().expect("known").init(&device))
-        + count(&musicgen.head().init(1024, 1, &layout, &device));
-    assert_eq!(found, 419_584_000);
+    // MusicGen's decoders. The 300M, 1.5B and 3.3B of its pages count cross-attention now and not.
+    for (json, expected) in [
+        ("{}".to_string(), 419_584_000),
+        (musicgen_json(1536, 24, "musicgen_decoder"), 1_837_556_736),
+        (musicgen_json(2048, 32, "musicgen_decoder"), 3_255_382_016),
+        // Without cross-attention: the description stands in front.
+        (
+            musicgen_json(1536, 24, "musicgen_melody_decoder"),
+            1_384_424_448,
+        ),
+    ] {
+        let musicgen = musicgen::Config::read(&json).expect("a sound configuration");
+        let width = musicgen.hidden_size;
+        let found = count(&musicgen.backbone().expect("known").init(&device))
+            + count(&musicgen.head().init(width, 1, &layout, &device));
+        assert_eq!(found, expected, "{json}");
+    }
+}
+
+/// The decoder's part of a published configuration of 48 layers.
+fn musicgen_json(width: usize, heads: usize, kind: &str) -> String {
+    let between = 4 * width;
+    format!(
+        r#"{{"hidden_size": {width}, "num_hidden_layers": 48, "num_attention_heads": {heads}, "ffn_dim": {between},
+            "model_type": "{kind}"}}"#
+    )
 }
 
 #[test]

@@ -3,13 +3,15 @@
 //! [`NextToken`] predicts one code after the other, [`NextTokens`] one position of several codes after the other (with a depth
 //! transformer: [`Deep`]), [`NextScale`] one scale after the other, [`NextFrame`] one frame of video after the other.
 //! [`MaskedLatent`] fills in continuous latents in any order by diffusion.
-//! [`PrefixEmbedding`] turns a text's or a class's ids into what stands in front of them, [`CaptionEmbedding`] a text encoder's
-//! features. [`ReferenceEncoder`] reads a voice from codes, a [`Regulator`] tells frames which symbol they belong to.
+//! [`PrefixEmbedding`] turns a text's or a class's ids into what stands in front of them, [`CaptionEmbedding`] and
+//! [`DescriptionEmbedding`] a text encoder's features. [`ReferenceEncoder`] reads a voice from codes, a [`Regulator`] tells frames
+//! which symbol they belong to.
 
 mod arrangement;
 mod caption;
 mod config;
 mod deep;
+mod description;
 mod diffusion;
 mod diffusion_head;
 mod masked_latent;
@@ -26,6 +28,7 @@ pub use arrangement::Arrangement;
 pub use caption::{CaptionConfig, CaptionEmbedding};
 pub use config::{HeadConfig, StartKind};
 pub use deep::{Deep, DepthConfig, DepthHead, DepthProjection, FirstCode};
+pub use description::{DescriptionConfig, DescriptionEmbedding};
 pub use diffusion::{Diffusion, DiffusionLosses, NoiseSchedule, kept_steps};
 pub use diffusion_head::{DiffusionHead, DiffusionHeadConfig};
 pub use masked_latent::{

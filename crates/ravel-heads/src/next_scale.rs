@@ -4,6 +4,9 @@
 //! one from the canvas of all earlier scales, brought down to that scale's size. The position that stands at
 //! a place of a scale predicts the code of that place. Each carries the embeddings of its scale and place
 //! and the rotary coordinates of its place.
+//!
+//! A place may have several codes that are predicted side by side: bits in Infinity (Han et al. 2024, section 3.3), whose places also
+//! stand, on every scale, where they would on one grid.
 
 use burn::module::{Module, Param};
 use burn::nn::Linear;
@@ -25,12 +28,22 @@ use crate::place::Places;
 pub struct NextScaleConfig {
     /// Ids that can be predicted.
     pub codebook_size: usize,
-    /// Channels of the canvas: the width of a code vector.
+    /// Codes of a place, each with scores of its own: bits, where there are two ids.
+    #[serde(skip_serializing_if = "is_one")]
+    pub depth: usize,
+    /// Numbers that a place is shown of the canvas.
     pub code_width: usize,
     /// What predicts the first scale.
     pub start: StartKind,
     /// Whether each scale has a learned embedding.
     pub levels: bool,
+    /// Scales that there are embeddings for; those of the layout if unset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub most_levels: Option<usize>,
+    /// Height and width of a grid on which the places of all scales are spread out for their rotary coordinates; each scale's own
+    /// if unset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spread: Option<[usize; 2]>,
     /// Whether each place of each scale has a learned embedding.
     pub positions: bool,
     /// Whether the projection to scores adds a bias.
@@ -43,14 +56,22 @@ impl Default for NextScaleConfig {
     fn default() -> Self {
         Self {
             codebook_size: 2048,
+            depth: 1,
             code_width: 16,
             start: StartKind::Learned,
             levels: true,
+            most_levels: None,
+            spread: None,
             positions: true,
             bias: true,
             causal_prefix: false,
         }
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // As serde calls it.
+fn is_one(depth: &usize) -> bool {
+    *depth == 1
 }
 
 impl NextScaleConfig {
@@ -60,6 +81,11 @@ impl NextScaleConfig {
     /// [`Error::Config`] names the first field that does not fit.
     pub fn validate(&self) -> Result<()> {
         positive("codebook-size", self.codebook_size)?;
+        positive("depth", self.depth)?;
+        positive(
+            "depth times codebook-size",
+            self.depth.saturating_mul(self.codebook_size),
+        )?;
         positive("code-width", self.code_width)
     }
 
@@ -77,6 +103,10 @@ impl NextScaleConfig {
             })
         };
         match layout {
+            Layout::Scales { sides } if self.most_levels.is_some_and(|most| most < sides.len()) => {
+                let found = format!("{} scales", sides.len());
+                wrong(found, "no more than most-levels")
+            }
             Layout::Scales { sides } if !sides.is_empty() => Ok(()),
             other => wrong(other.describe(), "scales, coarsest first"),
         }
@@ -96,12 +126,23 @@ impl NextScaleConfig {
         NextScale {
             features: init::linear(self.code_width, d_model, true, std, device),
             start: start.then(|| table(units[0].len())),
-            levels: self.levels.then(|| table(units.len())),
+            levels: self
+                .levels
+                .then(|| table(self.most_levels.unwrap_or(units.len()))),
             positions: self.positions.then(|| table(layout.len())),
-            out: init::linear(d_model, self.codebook_size, self.bias, init::STD, device),
+            out: init::linear(
+                d_model,
+                self.depth * self.codebook_size,
+                self.bias,
+                init::STD,
+                device,
+            ),
             config: self.clone(),
             layout: layout.clone(),
-            places: Places::new(layout, axes),
+            places: match self.spread {
+                Some(grid) => Places::spread(layout, axes, grid),
+                None => Places::new(layout, axes),
+            },
         }
     }
 }
@@ -113,11 +154,11 @@ pub struct NextScale {
     pub features: Linear,
     /// `[positions of the first scale, d_model]`.
     pub start: Option<Param<Tensor<2>>>,
-    /// `[scales, d_model]`.
+    /// `[most_levels, d_model]`.
     pub levels: Option<Param<Tensor<2>>>,
     /// `[layout.len(), d_model]`.
     pub positions: Option<Param<Tensor<2>>>,
-    /// `[d_model, codebook_size]`.
+    /// `[d_model, depth codebook_size]`: all ids of the first code, then of the second.
     pub out: Linear,
     #[module(skip)]
     config: NextScaleConfig,
@@ -180,7 +221,7 @@ impl NextScale {
     ///
     /// # Shapes
     /// - `hidden`: `[batch, lead + layout.len(), d_model]`
-    /// - returns: `[batch, layout.len(), codebook_size]`
+    /// - returns: `[batch, layout.len(), depth codebook_size]`
     pub fn logits_of(&self, hidden: Tensor<3>) -> Tensor<3> {
         let total = hidden.dims()[1];
         let n = self.layout.len();
@@ -260,12 +301,9 @@ impl NextScale {
 /// # Panics
 /// If they are not filled.
 fn canvas_of(codes: &Codes, units: &[Unit], pyramid: &dyn Pyramid) -> Tensor<4> {
-    let ids = codes.at_depth(0);
-    let batch = codes.batch();
     let mut canvas = None;
     for unit in units {
-        let of_scale = ids.clone().slice([0..batch, unit.span.clone()]);
-        canvas = Some(pyramid.add_scale(canvas, unit.index, of_scale));
+        canvas = Some(pyramid.add_scale(canvas, unit.index, codes.of_unit(unit)));
     }
     canvas.expect("at least one scale")
 }
@@ -318,12 +356,17 @@ impl Head for NextScale {
         unit: &Unit,
         sampler: &mut dyn Sampler,
     ) -> Result<Tensor<3, Int>> {
-        let ids = sampler.pick(self.out.forward(hidden), unit)?;
-        Ok(ids.unsqueeze_dim(1))
+        let ids = self.config.codebook_size;
+        let scores = self.out.forward(hidden);
+        let codes = (0..self.config.depth).map(|depth| {
+            let scores = scores.clone().narrow(2, depth * ids, ids);
+            sampler.pick(scores, unit)
+        });
+        Ok(Tensor::stack(codes.collect::<Result<Vec<_>>>()?, 1))
     }
 
     fn scored(&self) -> Option<&dyn Scored> {
-        Some(self)
+        (self.config.depth == 1).then_some(self)
     }
 }
 

@@ -44,6 +44,32 @@ impl Places {
         }
     }
 
+    /// Coordinates for scales on two axes: the places of each are spread out on a grid of this height and width, to the nearest whole
+    /// row and column (Infinity's `rope2d_normalized_by_hw`).
+    ///
+    /// # Panics
+    /// As [`Places::new`]; if the axes are not two or the layout is none of scales.
+    pub fn spread(layout: &Layout, axes: usize, [height, width]: [usize; 2]) -> Self {
+        let Layout::Scales { sides } = layout else {
+            panic!("coordinate axis: {} has no scales", layout.describe());
+        };
+        assert_eq!(axes, 2, "coordinate axis: a grid has two");
+        // Step by step in 32 bits, halves to the even neighbour, as in the reference.
+        let place = |at: usize, side: usize, full: usize| {
+            (at as f32 * (full as f64 / side as f64) as f32).round_ties_even() as usize
+        };
+        let codes = sides.iter().flat_map(|&(rows, columns)| {
+            (0..rows * columns).map(move |at| {
+                let (row, column) = (at / columns, at % columns);
+                vec![place(row, rows, height), place(column, columns, width)]
+            })
+        });
+        Self {
+            codes: Some(codes.collect()),
+            ..Self::new(layout, axes)
+        }
+    }
+
     /// The same with prefix and codes side by side; `None` leaves the prefix in front. The last lead position must not be the
     /// prefix's.
     ///
@@ -108,6 +134,27 @@ mod tests {
         assert_eq!(coords(1), [1, 2, 3, 4]);
         assert_eq!(coords(2), [-1, -1, 0, 0, 0, 0, 0, 1]);
         assert_eq!(coords(3), [-1, -1, -1, 0, 0, 0, 1, 0, 0, 1, 0, 1]);
+    }
+
+    #[test]
+    fn the_places_of_all_scales_are_spread_on_one_grid() {
+        let layout = Layout::Scales {
+            sides: vec![(1, 1), (2, 2), (3, 1)],
+        };
+        let places = Places::spread(&layout, 2, [5, 4]);
+        let found = ids(&places.coords(0, 0..0, 0..8, &device()));
+        // Rows of the last scale stand at 0, 5/3 and 10/3; 2.5 goes to the even neighbour.
+        let expected = [
+            [0, 0],
+            [0, 0],
+            [0, 2],
+            [2, 0],
+            [2, 2],
+            [0, 0],
+            [2, 0],
+            [3, 0],
+        ];
+        assert_eq!(found, expected.concat());
     }
 
     #[test]

@@ -206,11 +206,21 @@ impl Pyramid for Blocks {
         self.table.dims()[1]
     }
 
-    fn add_scale(&self, canvas: Option<Tensor<4>>, scale: usize, ids: Tensor<2, Int>) -> Tensor<4> {
+    fn add_scale(&self, canvas: Option<Tensor<4>>, scale: usize, ids: Tensor<3, Int>) -> Tensor<4> {
         let (height, width) = self.sides[scale];
         let (full, _) = self.sides[self.sides.len() - 1];
-        let [batch, _] = ids.dims();
-        let vectors = burn::tensor::module::embedding(self.table.clone(), ids);
+        let [batch, depth, n] = ids.dims();
+        let ids = ids.reshape([batch * depth, n]);
+        let vectors = burn::tensor::module::embedding(self.table.clone(), ids).reshape([
+            batch,
+            depth,
+            n,
+            self.code_width(),
+        ]);
+        // Codebooks add up, each a little less than the one before.
+        let less = Tensor::arange(1..depth as i64 + 1, &vectors.device());
+        let vectors = vectors / less.float().reshape([1, depth, 1, 1]);
+        let vectors: Tensor<3> = vectors.sum_dim(1).squeeze_dim(1);
         let grown = vectors
             .swap_dims(1, 2)
             .reshape([batch, self.code_width(), height, width])
@@ -232,7 +242,7 @@ impl Pyramid for Blocks {
             .swap_dims(1, 2)
     }
 
-    fn ids_for(&self, _: Tensor<4>, _: Option<&Tensor<4>>, _: usize) -> Tensor<2, Int> {
+    fn ids_for(&self, _: Tensor<4>, _: Option<&Tensor<4>>, _: usize) -> Tensor<3, Int> {
         unreachable!("heads are given codes")
     }
 }
@@ -259,25 +269,35 @@ fn next_scale_trains_on_what_it_generates_with() {
         positions: false,
         ..base.clone()
     };
+    let several = NextScaleConfig {
+        depth: 3,
+        most_levels: Some(5),
+        spread: Some([9, 7]),
+        positions: false,
+        ..var.clone()
+    };
     let cases = [
         ("no prefix", &base, 0, 3, false),
         ("prefix", &base, 4, 1, true),
         ("var", &var, 1, 3, true),
         ("bare", &bare, 3, 2, false),
+        ("several codes of a place", &several, 1, 2, true),
     ];
     for (what, config, prefix, axes, modulation) in cases {
         let head: NextScale = filled(config.init(WIDTH, axes, &layout, &device()));
         let condition = condition(prefix, modulation);
-        let ids = formula_ids([BATCH, layout.len()], 3, CODES, &device());
-        let codes = Codes::flat(ids.clone(), layout.clone());
+        let ids = formula_ids([BATCH, config.depth, layout.len()], 3, CODES, &device());
+        let codes = Codes {
+            ids,
+            layout: layout.clone(),
+        };
         let mut canvas = None;
         let mut features = Vec::new();
         for unit in layout.blocks() {
             if let Some(canvas) = &canvas {
                 features.push(pyramid.features_for(canvas, unit.index));
             }
-            let of_scale = ids.clone().slice([0..BATCH, unit.span.clone()]);
-            canvas = Some(pyramid.add_scale(canvas, unit.index, of_scale));
+            canvas = Some(pyramid.add_scale(canvas, unit.index, codes.of_unit(&unit)));
         }
         let whole = head.inputs(Tensor::cat(features, 1), &condition);
         let steps = steps(&head, &codes, &condition, Some(&pyramid));

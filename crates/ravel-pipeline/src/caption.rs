@@ -1,10 +1,11 @@
-//! Captions through a text encoder, as LlamaGen's models from captions take them (Sun et al. 2024, section 2.2).
+//! Captions through a text encoder, as LlamaGen's models from captions take them (Sun et al. 2024, section 2.2), and descriptions, as
+//! Infinity takes them (Han et al. 2024, section 3.1).
 
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 use ravel_backbone::TextEncoder;
 use ravel_core::Condition;
 use ravel_families::{FamilyError, read_config, t5};
-use ravel_heads::CaptionEmbedding;
+use ravel_heads::{CaptionEmbedding, DescriptionEmbedding};
 use ravel_text::{MAX_PROMPT_BYTES, TextError, Vocabulary};
 
 use crate::build::Faults;
@@ -14,11 +15,17 @@ use crate::{PipelineError, Source, check_vocabulary};
 
 /// Features of captions, embedded.
 pub struct CaptionConditioner {
+    reader: TextReader,
+    prefix: CaptionEmbedding,
+}
+
+/// A text encoder with its vocabulary.
+pub(crate) struct TextReader {
     vocabulary: Vocabulary,
     encoder: TextEncoder,
-    prefix: CaptionEmbedding,
-    length: usize,
-    /// Closes a caption.
+    /// Positions of the longest text, its end included.
+    pub(crate) length: usize,
+    /// Closes a text.
     end: u32,
 }
 
@@ -84,13 +91,12 @@ impl<'a> CaptionSpec<'a> {
         Ok(vocabulary)
     }
 
-    /// The conditioner, with the encoder's weights.
-    pub(crate) fn build(
+    /// The reader, with the encoder's weights.
+    pub(crate) fn reader(
         &self,
-        prefix: CaptionEmbedding,
         source: &Source,
         device: &Device,
-    ) -> Result<CaptionConditioner, PipelineError> {
+    ) -> Result<TextReader, PipelineError> {
         let config = self.config(source)?;
         let vocabulary = self.vocabulary(&config, source)?;
         let mut faults = Faults::default();
@@ -98,13 +104,83 @@ impl<'a> CaptionSpec<'a> {
         let encoder = faults
             .keep_family(config.load(checkpoint, device))?
             .ok_or_else(|| faults.report())?;
-        Ok(CaptionConditioner {
+        Ok(TextReader {
             vocabulary,
             encoder,
-            prefix,
             length: self.length,
             end: config.eos_token_id as u32,
         })
+    }
+}
+
+impl TextReader {
+    /// The ids of a text as `written` makes it, and its end.
+    ///
+    /// # Errors
+    /// [`TextError::Empty`], [`TextError::TooLong`] or [`TextError::TooLarge`].
+    pub(crate) fn ids(
+        &self,
+        text: &str,
+        written: impl Fn(&str) -> String,
+    ) -> Result<Vec<u32>, TextError> {
+        if text.len() > MAX_PROMPT_BYTES {
+            return Err(TextError::TooLarge {
+                bytes: text.len(),
+                limit: MAX_PROMPT_BYTES,
+            });
+        }
+        let text = written(text);
+        if text.is_empty() {
+            return Err(TextError::Empty);
+        }
+        let mut ids = self.vocabulary.encode(&text, false)?.ids;
+        if ids.len() + 1 > self.length {
+            return Err(TextError::TooLong {
+                found: ids.len(),
+                limit: self.length - 1,
+            });
+        }
+        ids.push(self.end);
+        Ok(ids)
+    }
+
+    /// `[1, n, width]`: a text's features. The encoder sees no padding: what it makes of a text is the same with hidden positions
+    /// behind it.
+    pub(crate) fn features(&self, ids: &[u32], device: &Device) -> Tensor<3> {
+        self.encoder.forward(table(&[ids.to_vec()], device), None)
+    }
+
+    /// The features with zeros up to the longest text's length, behind them or before them.
+    pub(crate) fn padded(&self, ids: &[u32], before: bool, device: &Device) -> Tensor<3> {
+        let text = self.features(ids, device);
+        let [_, n, width] = text.dims();
+        if n == self.length {
+            return text;
+        }
+        let zeros = Tensor::zeros([1, self.length - n, width], device);
+        match before {
+            true => Tensor::cat(vec![zeros, text], 1),
+            false => Tensor::cat(vec![text, zeros], 1),
+        }
+    }
+
+    /// `[rows, length]`: which positions [`TextReader::padded`] fills up.
+    pub(crate) fn hidden(
+        &self,
+        rows: &[Vec<u32>],
+        before: bool,
+        device: &Device,
+    ) -> Tensor<2, Bool> {
+        let length = self.length;
+        let row = |ids: &Vec<u32>| {
+            let n = ids.len();
+            (0..length).map(move |at| match before {
+                true => at + n < length,
+                false => at >= n,
+            })
+        };
+        let hidden: Vec<bool> = rows.iter().flat_map(row).collect();
+        Tensor::from_data(TensorData::new(hidden, [rows.len(), length]), device)
     }
 }
 
@@ -127,59 +203,62 @@ fn cleaned(caption: &str) -> String {
 }
 
 impl CaptionConditioner {
+    pub(crate) fn new(reader: TextReader, prefix: CaptionEmbedding) -> Self {
+        Self { reader, prefix }
+    }
+
     /// The ids of a caption and its end.
     ///
     /// # Errors
-    /// [`TextError::Empty`], [`TextError::TooLong`] or [`TextError::TooLarge`].
+    /// As [`TextReader::ids`].
     pub(crate) fn read(&self, caption: &str) -> Result<Vec<u32>, TextError> {
-        if caption.len() > MAX_PROMPT_BYTES {
-            return Err(TextError::TooLarge {
-                bytes: caption.len(),
-                limit: MAX_PROMPT_BYTES,
-            });
-        }
-        let text = cleaned(caption);
-        if text.is_empty() {
-            return Err(TextError::Empty);
-        }
-        let mut ids = self.vocabulary.encode(&text, false)?.ids;
-        if ids.len() + 1 > self.length {
-            return Err(TextError::TooLong {
-                found: ids.len(),
-                limit: self.length - 1,
-            });
-        }
-        ids.push(self.end);
-        Ok(ids)
+        self.reader.ids(caption, cleaned)
     }
 
     /// Features at the end of the positions, nothing visible before them; with guidance rows of no caption that hide the same.
     pub(crate) fn condition(&self, rows: &[Vec<u32>], guided: bool, device: &Device) -> Condition {
         // Row by row, so that a caption's features do not depend on what stands beside it.
-        let features = rows.iter().map(|ids| self.features(ids, device));
+        let features = rows.iter().map(|ids| self.reader.padded(ids, true, device));
         let features = Tensor::cat(features.collect(), 0);
-        let before = |ids: &Vec<u32>| {
-            let empty = self.length - ids.len();
-            (0..self.length).map(move |position| position < empty)
-        };
-        let hidden: Vec<bool> = rows.iter().flat_map(before).collect();
-        let hidden = TensorData::new(hidden, [rows.len(), self.length]);
-        let hidden: Tensor<2, Bool> = Tensor::from_data(hidden, device);
+        let hidden = self.reader.hidden(rows, true, device);
         let given = self.prefix.condition(features, Some(hidden.clone()));
         match guided {
             false => given,
             true => given.stack(self.prefix.without(rows.len(), Some(hidden))),
         }
     }
+}
 
-    /// `[1, length, width]`: the caption's features behind zeros. The encoder sees no padding: what it makes of a text is the same with
-    /// hidden positions behind it.
-    fn features(&self, ids: &[u32], device: &Device) -> Tensor<3> {
-        let text = self.encoder.forward(table(&[ids.to_vec()], device), None);
-        let [_, n, width] = text.dims();
-        match self.length - n {
-            0 => text,
-            empty => Tensor::cat(vec![Tensor::zeros([1, empty, width], device), text], 1),
+/// Features of descriptions, as Infinity's transformer reads them.
+pub struct DescriptionConditioner {
+    reader: TextReader,
+    prefix: DescriptionEmbedding,
+}
+
+impl DescriptionConditioner {
+    pub(crate) fn new(reader: TextReader, prefix: DescriptionEmbedding) -> Self {
+        Self { reader, prefix }
+    }
+
+    /// The ids of a description, as it is written, and its end.
+    ///
+    /// # Errors
+    /// As [`TextReader::ids`].
+    pub(crate) fn read(&self, text: &str) -> Result<Vec<u32>, TextError> {
+        self.reader.ids(text, |text| text.trim().into())
+    }
+
+    /// Features from the first position on, nothing visible behind them; with guidance rows of no description of the same lengths.
+    pub(crate) fn condition(&self, rows: &[Vec<u32>], guided: bool, device: &Device) -> Condition {
+        let features = rows
+            .iter()
+            .map(|ids| self.reader.padded(ids, false, device));
+        let features = Tensor::cat(features.collect(), 0);
+        let hidden = self.reader.hidden(rows, false, device);
+        let given = self.prefix.condition(features, hidden.clone());
+        match guided {
+            false => given,
+            true => given.stack(self.prefix.without(hidden)),
         }
     }
 }

@@ -5,7 +5,7 @@ use ravel_core::Condition;
 use ravel_heads::PrefixEmbedding;
 use ravel_text::{Classes, Subwords, TextError};
 
-use crate::caption::CaptionConditioner;
+use crate::caption::{CaptionConditioner, DescriptionConditioner};
 
 /// How prompts are read and what they become.
 #[allow(clippy::large_enum_variant)] // One per pipeline.
@@ -16,6 +16,8 @@ pub enum Conditioner {
     Class(ClassConditioner),
     /// The features that a text encoder makes of a caption.
     Caption(CaptionConditioner),
+    /// The features that a text encoder makes of a description, and one vector of them.
+    Description(DescriptionConditioner),
 }
 
 /// Subwords of a fixed number, embedded.
@@ -46,6 +48,7 @@ impl Conditioner {
             Self::Words(words) => words.subwords.prompt(prompt, words.length),
             Self::Class(class) => Ok(vec![class.classes.find(prompt)? as u32]),
             Self::Caption(caption) => caption.read(prompt),
+            Self::Description(description) => description.read(prompt),
         }
     }
 
@@ -70,6 +73,7 @@ impl Conditioner {
             }
             Self::Class(class) => embedded(&class.prefix, vec![class.classes.len() as u32]),
             Self::Caption(caption) => caption.condition(rows, guided, device),
+            Self::Description(description) => description.condition(rows, guided, device),
         }
     }
 }

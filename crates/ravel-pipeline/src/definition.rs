@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::image_model::ModelPart;
 use crate::tokenizer_part::TokenizerPart;
-use crate::{DefinitionError, PipelineError, Published, Source, SpeechPart, parse_toml};
+use crate::{
+    DefinitionError, PipelineError, Published, Sizes, SoundModelPart, Source, SpeechPart,
+    parse_toml,
+};
 
 /// What a pipeline is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -30,6 +33,8 @@ pub enum Task {
     TextGeneration,
     /// Text is spoken.
     TextToSpeech,
+    /// A description becomes music.
+    TextToMusic,
 }
 
 impl Task {
@@ -43,6 +48,7 @@ impl Task {
             Self::VideoContinuation => "video-continuation",
             Self::TextGeneration => "text-generation",
             Self::TextToSpeech => "text-to-speech",
+            Self::TextToMusic => "text-to-music",
         }
     }
 }
@@ -91,6 +97,9 @@ pub struct Definition {
     /// A published model of pictures, which stands for backbone and head.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelPart>,
+    /// A published model that speaks or makes music, which stands for text, backbone and head.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sound_model: Option<SoundModelPart>,
     /// The files of a published language model, which then say all the rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published: Option<Published>,
@@ -193,6 +202,7 @@ impl Definition {
     pub fn files(&self) -> Vec<&str> {
         let mut files = self.text.as_ref().map_or(Vec::new(), TextPart::files);
         files.extend(self.published.iter().flat_map(Published::files));
+        files.extend(self.sound_model.iter().flat_map(SoundModelPart::files));
         files.extend(self.weights.as_deref());
         files.extend(self.tokenizer.as_ref().map(TokenizerPart::weights));
         files
@@ -228,6 +238,9 @@ impl Definition {
         if self.task == Task::SoundTokenizer {
             return self.check_sound(source);
         }
+        if self.task == Task::TextToMusic || self.sound_model.is_some() {
+            return self.check_sound_model(source);
+        }
         if self.task == Task::TextToSpeech {
             return self.check_speech(source);
         }
@@ -237,6 +250,9 @@ impl Definition {
                 found: "a method for text".into(),
                 expected: "one-by-one".into(),
             }));
+        }
+        if let Some(ModelPart::Mar(Sizes(config))) = &self.model {
+            return self.check_latents(config, source);
         }
         let tokenizer = self.tokenizer_part()?;
         let spec = tokenizer.spec().map_err(part)?;

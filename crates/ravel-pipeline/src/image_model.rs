@@ -3,15 +3,15 @@
 use burn::tensor::Device;
 use ravel_core::{Backbone, Head, ImageSpec};
 use ravel_families::llamagen_gpt::ModelType;
-use ravel_families::{FamilyError, llamagen_gpt, var};
-use ravel_heads::{CaptionEmbedding, PrefixEmbedding};
+use ravel_families::{FamilyError, infinity, infinity_vae, llamagen_gpt, mar, var};
+use ravel_heads::{CaptionEmbedding, DescriptionEmbedding, PrefixEmbedding};
 use ravel_text::Classes;
 use ravel_weights::{Checkpoint, draw};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::build::{Faults, Parts, fingerprint, fresh_tokenizer, tokenizer};
-use crate::caption::CaptionSpec;
+use crate::caption::{CaptionConditioner, CaptionSpec, DescriptionConditioner};
 use crate::conditioner::{ClassConditioner, Conditioner};
 use crate::definition::{Definition, TextPart};
 use crate::sizes::Sizes;
@@ -26,12 +26,17 @@ pub enum ModelPart {
     Llamagen(Sizes<llamagen_gpt::Config>),
     /// VAR's transformer. Its codes and scales are the tokenizer's.
     Var(Sizes<var::Config>),
+    /// MAR's transformers and its diffusion head, whose latents a `kl-vae` turns into pictures.
+    Mar(Sizes<mar::Config>),
+    /// Infinity's transformer. Its bits and scales are the tokenizer's.
+    Infinity(Sizes<infinity::Config>),
 }
 
 /// A model that fits its tokenizer.
 enum Model {
     Llamagen(llamagen_gpt::Config),
     Var(var::Config),
+    Infinity(infinity::Config, infinity_vae::Config),
 }
 
 /// The built model before its prompts' reader is there.
@@ -42,9 +47,11 @@ struct Built {
 }
 
 /// What embeds the condition.
+#[allow(clippy::large_enum_variant)] // One per pipeline.
 enum Prefix {
     Class(PrefixEmbedding),
     Caption(CaptionEmbedding),
+    Description(DescriptionEmbedding),
 }
 
 /// How prompts are read.
@@ -76,6 +83,14 @@ impl ModelPart {
                 config.validate()?;
                 Ok(Model::Var(config))
             }
+            Self::Infinity(Sizes(config)) => {
+                let TokenizerPart::InfinityVae { config: vae, .. } = tokenizer else {
+                    return Err(differs("tokenizer.kind", tokenizer.kind(), "infinity-vae"));
+                };
+                config.validate(&vae.0)?;
+                Ok(Model::Infinity(config.clone(), vae.0.clone()))
+            }
+            Self::Mar(_) => Err(differs("model.kind", "mar", "a model that predicts codes")),
         }
     }
 }
@@ -130,6 +145,22 @@ impl Model {
             Self::Llamagen(config) if config.model_type == ModelType::T2i => None,
             Self::Llamagen(config) => Some(config.num_classes),
             Self::Var(config) => Some(config.num_classes),
+            Self::Infinity(..) => None,
+        }
+    }
+
+    /// Positions of a caption and the width of its features, where captions steer it, and the names of the two.
+    fn captions(&self) -> Option<[(&'static str, usize); 2]> {
+        match self {
+            Self::Llamagen(config) => Some([
+                ("text.length", config.cls_token_num),
+                ("model.caption_dim", config.caption_dim),
+            ]),
+            Self::Infinity(config, _) => Some([
+                ("text.length", config.text_maxlen),
+                ("model.text_channels", config.text_channels),
+            ]),
+            Self::Var(_) => None,
         }
     }
 
@@ -165,6 +196,19 @@ impl Model {
                     head: Box::new(parts.head),
                 })
             }
+            Self::Infinity(config, vae) => {
+                let parts = match checkpoint {
+                    Some(checkpoint) => config.load(vae, checkpoint, device)?,
+                    None => config.init(vae, device)?,
+                };
+                draw(&parts.backbone);
+                draw(&parts.head);
+                Ok(Built {
+                    prefix: Prefix::Description(parts.prefix),
+                    backbone: Box::new(parts.backbone),
+                    head: Box::new(parts.head),
+                })
+            }
         }
     }
 }
@@ -177,15 +221,15 @@ impl Definition {
         source: &Source,
     ) -> Result<(), PipelineError> {
         let (model, reader) = self.fitted(model, source)?;
-        if let (Reader::Captions(spec), Model::Llamagen(model)) = (&reader, &model) {
+        if let (Reader::Captions(spec), Some([length, width])) = (&reader, model.captions()) {
             let config = spec.config(source)?;
             spec.vocabulary(&config, source)?;
             let same = |field: &str, found: usize, expected: usize| match found == expected {
                 true => Ok(()),
                 false => Err(self.part(differs(field, found, expected))),
             };
-            same("text.length", spec.length, model.cls_token_num)?;
-            same("model.caption_dim", model.caption_dim, config.d_model)?;
+            same(length.0, spec.length, length.1)?;
+            same(width.0, width.1, config.d_model)?;
         }
         self.sampler.validate().map_err(|error| self.part(error))
     }
@@ -257,9 +301,12 @@ pub(crate) fn build(
         (Reader::Classes(classes), Prefix::Class(prefix)) => {
             Conditioner::Class(ClassConditioner { classes, prefix })
         }
-        (Reader::Captions(spec), Prefix::Caption(prefix)) => {
-            Conditioner::Caption(spec.build(prefix, source, device)?)
-        }
+        (Reader::Captions(spec), Prefix::Caption(prefix)) => Conditioner::Caption(
+            CaptionConditioner::new(spec.reader(source, device)?, prefix),
+        ),
+        (Reader::Captions(spec), Prefix::Description(prefix)) => Conditioner::Description(
+            DescriptionConditioner::new(spec.reader(source, device)?, prefix),
+        ),
         _ => unreachable!("the reader was chosen for the model"),
     };
     Ok(Parts {

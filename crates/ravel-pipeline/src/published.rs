@@ -97,6 +97,7 @@ impl Definition {
             head: None,
             speech: None,
             model: None,
+            sound_model: None,
             published: Some(Published {
                 config: needed(&[CONFIG])?,
                 vocabulary: needed(&[VOCABULARY])?,

@@ -12,7 +12,7 @@ use crate::PipelineError;
 const HUB: &str = "hub:";
 
 /// Files beside a definition, or compiled into the program. Both may name files of published models, `hub:owner/repository/file`, which
-/// are looked for in the hub's cache.
+/// are looked for in the hub's cache; a model of several files, `….safetensors.index.json`, also under the name of one.
 #[derive(Debug, Clone)]
 pub enum Source {
     /// A folder; names that lead out of it are refused.
@@ -124,14 +124,21 @@ fn unreadable(file: &str, path: &Path, error: &std::io::Error) -> PipelineError 
 
 /// A file of a published model.
 fn in_cache(cache: &Cache, file: &str, name: &str) -> Result<PathBuf, PipelineError> {
-    let target = Target::of_definition(name).map_err(|error| wrong(file, error.to_string()))?;
-    cache.find(&target).map_err(|error| match error {
-        HubError::Absent { what, cache } => PipelineError::NotPulled {
-            file: file.into(),
-            target: what,
-            cache,
-        },
-        error => wrong(file, error.to_string()),
+    let found = |name: &str| {
+        let target = Target::of_definition(name).map_err(|error| wrong(file, error.to_string()))?;
+        cache.find(&target).map_err(|error| match error {
+            HubError::Absent { what, cache } => PipelineError::NotPulled {
+                file: file.into(),
+                target: what,
+                cache,
+            },
+            error => wrong(file, error.to_string()),
+        })
+    };
+    found(name).or_else(|error| match name.ends_with(".safetensors") {
+        // Large models come in several files with an index.
+        true => found(&format!("{name}.index.json")).map_err(|_| error),
+        false => Err(error),
     })
 }
 
@@ -162,6 +169,28 @@ mod tests {
             in_cache(&cache, file, name).unwrap(),
             snapshot.join("w.pth")
         );
+    }
+
+    #[test]
+    fn a_model_in_several_files_stands_for_the_one_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::new(folder.path());
+        let root = folder.path().join("models--owner--name");
+        let snapshot = root.join("snapshots").join(COMMIT);
+        std::fs::create_dir_all(&snapshot).unwrap();
+        std::fs::create_dir_all(root.join("refs")).unwrap();
+        std::fs::write(root.join("refs/main"), COMMIT).unwrap();
+        let (file, index) = ("m.safetensors", "m.safetensors.index.json");
+        let find = || in_cache(&cache, "hub:", &format!("owner/name/{file}"));
+        let error = find().unwrap_err();
+        let PipelineError::NotPulled { target, .. } = &error else {
+            panic!("{error}");
+        };
+        assert_eq!(target, "owner/name:m.safetensors");
+        std::fs::write(snapshot.join(index), "{}").unwrap();
+        assert_eq!(find().unwrap(), snapshot.join(index));
+        std::fs::write(snapshot.join(file), "x").unwrap();
+        assert_eq!(find().unwrap(), snapshot.join(file));
     }
 
     #[test]

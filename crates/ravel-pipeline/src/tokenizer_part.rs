@@ -5,7 +5,7 @@ use multirate_codec::SnacConfig;
 use multiscale_image::MultiscaleImageConfig;
 use ravel_core::{ImageSpec, VideoSpec};
 use ravel_families::{
-    FamilyError, chameleon_vq, cosmos_dv, emu3_vq, infinity_vae, janus_vq, llamagen_vq, var,
+    FamilyError, chameleon_vq, cosmos_dv, emu3_vq, infinity_vae, janus_vq, kl_vae, llamagen_vq, var,
 };
 use rvq_codec::{DacConfig, EncodecConfig, FireflyConfig, MimiConfig, SpectralConfig};
 use schemars::JsonSchema;
@@ -73,6 +73,14 @@ pub enum TokenizerPart {
         /// Sizes, in the words of its code; those that were published where nothing is said.
         #[serde(default)]
         config: Sizes<infinity_vae::Config>,
+    },
+    /// MAR's autoencoder as it was published: latents to pictures, without codes.
+    KlVae {
+        /// File with the weights.
+        weights: String,
+        /// Sizes, in the words of its code; those that were published where nothing is said.
+        #[serde(default)]
+        config: Sizes<kl_vae::Config>,
     },
     /// A first frame, then how groups of frames change.
     CausalVideo {
@@ -157,6 +165,7 @@ impl TokenizerPart {
             Self::JanusVq { .. } => "janus-vq",
             Self::ChameleonVq { .. } => "chameleon-vq",
             Self::InfinityVae { .. } => "infinity-vae",
+            Self::KlVae { .. } => "kl-vae",
             Self::CausalVideo { .. } => "causal-video",
             Self::Emu3Vq { .. } => "emu3-vq",
             Self::CosmosDv { .. } => "cosmos-dv",
@@ -179,6 +188,7 @@ impl TokenizerPart {
             | Self::JanusVq { weights, .. }
             | Self::ChameleonVq { weights, .. }
             | Self::InfinityVae { weights, .. }
+            | Self::KlVae { weights, .. }
             | Self::CausalVideo { weights, .. }
             | Self::Emu3Vq { weights, .. }
             | Self::CosmosDv { weights, .. }

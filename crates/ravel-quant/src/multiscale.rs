@@ -141,7 +141,7 @@ impl MultiscaleQuantizer {
             let chosen = self.nearest(looked_up.clone());
             groups.push((looked_up.flatten(0, 1), chosen.clone().flatten(0, 1)));
             let codes = on_device_of(chosen.clone(), &latents);
-            let added = self.add_scale(canvas, scale, codes.clone());
+            let added = self.with_scale(canvas, scale, codes.clone());
             let squared = |a: Tensor<4>, b: Tensor<4>| (a - b).square().mean();
             let towards_latents = match self.residual {
                 true => squared(latents.clone(), added.clone().detach()),
@@ -191,10 +191,32 @@ impl MultiscaleQuantizer {
                 break;
             }
             let scale_ids = ids.clone().slice([0..batch, start..end]);
-            canvases.push(self.add_scale(canvases.last().cloned(), scale, scale_ids));
+            canvases.push(self.with_scale(canvases.last().cloned(), scale, scale_ids));
             start = end;
         }
         canvases
+    }
+
+    /// The canvas after one more scale, whose ids are `[b, h_k w_k]`.
+    fn with_scale(
+        &self,
+        canvas: Option<Tensor<4>>,
+        scale: usize,
+        ids: Tensor<2, Int>,
+    ) -> Tensor<4> {
+        let finest = *self.sides.last().expect("there is a scale");
+        let vectors = self.vector.vectors(ids);
+        let grown = bicubic_up(grid_from_sequence(vectors, self.sides[scale]), finest);
+        let shaped = match self.phi_of(scale) {
+            None => grown,
+            Some(phi) => {
+                grown.clone() * (1.0 - self.phi_share) + phi.forward(grown) * self.phi_share
+            }
+        };
+        match canvas {
+            Some(canvas) if self.residual => canvas + shaped,
+            _ => shaped,
+        }
     }
 
     /// What a scale is to code, at the finest side, where `canvas` is what the scales before it made.
@@ -245,20 +267,8 @@ impl Pyramid for MultiscaleQuantizer {
         self.vector.codebook.val().dims()[1]
     }
 
-    fn add_scale(&self, canvas: Option<Tensor<4>>, scale: usize, ids: Tensor<2, Int>) -> Tensor<4> {
-        let finest = *self.sides.last().expect("there is a scale");
-        let vectors = self.vector.vectors(ids);
-        let grown = bicubic_up(grid_from_sequence(vectors, self.sides[scale]), finest);
-        let shaped = match self.phi_of(scale) {
-            None => grown,
-            Some(phi) => {
-                grown.clone() * (1.0 - self.phi_share) + phi.forward(grown) * self.phi_share
-            }
-        };
-        match canvas {
-            Some(canvas) if self.residual => canvas + shaped,
-            _ => shaped,
-        }
+    fn add_scale(&self, canvas: Option<Tensor<4>>, scale: usize, ids: Tensor<3, Int>) -> Tensor<4> {
+        self.with_scale(canvas, scale, ids.squeeze_dim(1))
     }
 
     fn features_for(&self, canvas: &Tensor<4>, scale: usize) -> Tensor<3> {
@@ -270,9 +280,10 @@ impl Pyramid for MultiscaleQuantizer {
         latents: Tensor<4>,
         canvas: Option<&Tensor<4>>,
         scale: usize,
-    ) -> Tensor<2, Int> {
+    ) -> Tensor<3, Int> {
         let asked = self.asked(latents, canvas);
-        self.nearest(sequence_from_grid(area_down(asked, self.sides[scale])))
+        let looked_up = sequence_from_grid(area_down(asked, self.sides[scale]));
+        self.nearest(looked_up).unsqueeze_dim(1)
     }
 }
 

@@ -129,6 +129,58 @@ impl MultiscaleBinaryQuantizer {
             .collect()
     }
 
+    /// The canvas after one more scale.
+    ///
+    /// # Shapes
+    /// - `canvas`: `[b, d, t, h, w]`, or `None` before the first scale
+    /// - `bits`: `[b, t_k, h_k, w_k, d]`
+    /// - returns: `[b, d, t, h, w]`
+    pub fn add_scale(
+        &self,
+        canvas: Option<Tensor<5>>,
+        scale: usize,
+        bits: Tensor<5, Int>,
+    ) -> Tensor<5> {
+        let size = *self.config.scales.last().expect("there is a scale");
+        let grown = self.grown(bits, scale, size);
+        match canvas {
+            Some(canvas) => canvas + grown,
+            None => grown,
+        }
+    }
+
+    /// The bits of `scale` that code some latents best, given what the scales before it made of them.
+    ///
+    /// # Shapes
+    /// - `latents`: `[b, c, t, h, w]`
+    /// - `canvas`: `[b, d, t, h, w]`, or `None` before the first scale
+    /// - returns: `[b, t_k, h_k, w_k, d]`
+    pub fn bits_for(
+        &self,
+        latents: Tensor<5>,
+        canvas: Option<Tensor<5>>,
+        scale: usize,
+    ) -> Tensor<5, Int> {
+        let mut rest = projected(&self.project_in, latents);
+        if let Some(norm) = &self.norm {
+            rest = norm.forward(rest);
+        }
+        if let Some(canvas) = canvas {
+            rest = rest - canvas;
+        }
+        self.bits(area_down_3d(rest, self.config.scales[scale]))
+    }
+
+    /// What Infinity's transformer is shown before it predicts `scale`: the canvas interpolated at that scale's size, whatever lies
+    /// between (`autoregressive_infer_cfg` of its published code; the mean of what lies between is the tokenizer's own way).
+    ///
+    /// # Shapes
+    /// - `canvas`: `[b, d, t, h, w]`
+    /// - returns: `[b, d, t_k, h_k, w_k]`
+    pub fn interpolated_for(&self, canvas: Tensor<5>, scale: usize) -> Tensor<5> {
+        trilinear_up(canvas, self.config.scales[scale])
+    }
+
     /// What a head is shown before it predicts `scale`: the canvas brought down to that scale's size.
     ///
     /// # Shapes

@@ -42,14 +42,14 @@ fn scales_that_code_anew_take_the_place_of_those_before() {
     let mut quantizer = quantizer_with(false);
     quantizer.phi = Vec::new();
     let given = formula_ids([2, 36], 22, 40, &device());
-    let latents = quantizer.add_scale(None, 5, given.clone());
+    let latents = quantizer.add_scale(None, 5, given.clone().unsqueeze_dim(1));
     let coded = quantizer.ids(latents.clone());
     assert_eq!(ids(&coded.clone().narrow(1, 55, 36)), ids(&given));
     let last = quantizer.canvases(coded).pop().expect("six scales");
     assert_close("canvas", &last, &latents, 1e-6);
     let wrong = latents.clone() * -0.5;
     let mended = quantizer.ids_for(latents, Some(&wrong), 5);
-    assert_eq!(ids(&mended), ids(&given));
+    assert_eq!(ids(&mended.squeeze_dim::<2>(1)), ids(&given));
 }
 
 /// By cosine a row is found whatever its length, and used at its own.

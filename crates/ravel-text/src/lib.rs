@@ -5,6 +5,7 @@
 //! text has ids. Text is composed (NFC) and brought to lower case first, by a normalizer that the file carries.
 
 mod classes;
+mod ranks;
 mod vocabulary;
 
 use std::path::Path;
@@ -17,6 +18,7 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, TokenizerBuilder, TokenizerImpl};
 
 pub use classes::Classes;
+pub use ranks::RankedVocabulary;
 pub use vocabulary::{END_OF_TEXT, Encoded, TextStream, Vocabulary};
 
 /// Fills a prompt up to its length.

@@ -423,6 +423,7 @@ impl Task for GeneratorTask {
             sampler: self.config.sampler.clone(),
             model: None,
             speech: None,
+            sound_model: None,
             published: None,
         };
         ravel_weights::atomic_write(
@@ -557,7 +558,7 @@ fn teacher_features(pyramid: &dyn Pyramid, codes: Tensor<2, Int>) -> Tensor<3> {
         if scale + 1 < sides.len() {
             let end = start + height * width;
             let ids = codes.clone().slice([0..batch, start..end]);
-            canvas = Some(pyramid.add_scale(canvas, scale, ids));
+            canvas = Some(pyramid.add_scale(canvas, scale, ids.unsqueeze_dim(1)));
             start = end;
         }
     }

@@ -190,6 +190,7 @@ impl LanguageTask {
             sampler: self.config.sampler.clone(),
             model: None,
             speech: None,
+            sound_model: None,
             published: None,
         }
     }

@@ -55,11 +55,12 @@ pub fn self_corrected(
             features.push(pyramid.features_for(canvas, scale));
         }
         let right = pyramid.ids_for(latents.clone(), canvas.as_ref(), scale);
+        let right: Tensor<2, Int> = right.squeeze_dim(1);
         let end = start + height * width;
         let wrong = mistakes.clone().slice([0..batch, start..end]);
         let kept = wrong.clone().lower_elem(0);
         let shown = wrong.mask_where(kept, right.clone());
-        canvas = Some(pyramid.add_scale(canvas, scale, shown));
+        canvas = Some(pyramid.add_scale(canvas, scale, shown.unsqueeze_dim(1)));
         targets.push(right);
         start = end;
     }

@@ -303,6 +303,7 @@ impl SoundTokenizerTask {
             speech: None,
             published: None,
             model: None,
+            sound_model: None,
         }
     }
 }

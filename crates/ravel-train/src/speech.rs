@@ -316,6 +316,7 @@ impl SpeechTask {
             speech: Some(self.config.speech.clone()).filter(|part| !part.is_empty()),
             published: None,
             model: None,
+            sound_model: None,
         }
     }
 }

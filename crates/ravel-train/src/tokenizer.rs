@@ -175,6 +175,7 @@ impl TokenizerTask {
             head: None,
             model: None,
             speech: None,
+            sound_model: None,
             published: None,
         }
     }

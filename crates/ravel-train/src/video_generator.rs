@@ -319,6 +319,7 @@ impl Task for VideoGeneratorTask {
             sampler: self.config.sampler.clone(),
             model: None,
             speech: None,
+            sound_model: None,
             published: None,
         };
         let text = definition.to_toml();

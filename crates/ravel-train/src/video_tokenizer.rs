@@ -283,6 +283,7 @@ impl Task for VideoTokenizerTask {
             head: None,
             model: None,
             speech: None,
+            sound_model: None,
             published: None,
         };
         let text = definition.to_toml();

@@ -163,6 +163,23 @@ impl Checkpoint {
             .collect()
     }
 
+    /// The tensors whose name begins with `prefix`, without it: one model of several that lie in one file. Messages keep the names that
+    /// the file has.
+    pub fn under(mut self, prefix: &str) -> Self {
+        let views = self.views.into_iter().filter_map(|(name, view)| {
+            let rest = name.strip_prefix(prefix)?;
+            Some((rest.to_string(), view))
+        });
+        self.views = views.collect();
+        self
+    }
+
+    /// The tensors whose name begins with `prefix`.
+    pub fn only(mut self, prefix: &str) -> Self {
+        self.views.retain(|name, _| name.starts_with(prefix));
+        self
+    }
+
     /// Weight norm undone: `length · direction / |direction|` under the weight's own name, for every spelling that PyTorch has
     /// had (`weight_g` and `weight_v`; `parametrizations.weight.original0` and `original1`).
     ///

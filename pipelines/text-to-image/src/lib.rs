@@ -1,9 +1,11 @@
 //! Text to image: a prompt becomes codes, codes become a picture.
 //!
 //! The text goes in front of the codes as a prefix; the head and the tokenizer decide what a unit is. Each picture of a request
-//! follows from the seed and its number alone, whatever else is made beside it. Definitions of published models are here as data
-//! ([`PUBLISHED`]).
+//! follows from the seed and its number alone, whatever else is made beside it. Models that fill in latents instead of choosing codes are
+//! run by [`LatentsToImage`]. Definitions of published models are here as data ([`PUBLISHED`]).
 
+mod latents;
+mod pipeline;
 mod published;
 
 use std::ops::ControlFlow;
@@ -15,6 +17,8 @@ use ravel_pipeline::Parts;
 use ravel_text::{Classes, TextError};
 use serde::{Deserialize, Serialize};
 
+pub use latents::LatentsToImage;
+pub use pipeline::{ImagePipeline, MakesPictures};
 pub use published::{PUBLISHED, TINY};
 
 /// Pictures that are made side by side.
@@ -37,12 +41,23 @@ pub struct Request {
 pub struct Progress<'a> {
     /// Number of the batch's first picture within the request.
     pub picture: usize,
+    /// Pictures of the batch.
+    pub rows: usize,
     /// Units that are done.
     pub done: usize,
     /// Units in all.
     pub units: usize,
-    /// The codes so far.
-    pub codes: &'a Codes,
+    /// What there is of them so far.
+    pub shown: Shown<'a>,
+}
+
+/// What there is of pictures so far.
+#[derive(Debug, Clone, Copy)]
+pub enum Shown<'a> {
+    /// Codes.
+    Codes(&'a Codes),
+    /// Latents, `[batch, positions, width]`; zero where nothing is known yet.
+    Latents(&'a Tensor<3>),
 }
 
 /// The pictures of a request, in its order.
@@ -220,9 +235,10 @@ impl TextToImage {
                 let codes = codes.rows(0, rows.len());
                 let flow = watch(&Progress {
                     picture,
+                    rows: rows.len(),
                     done: unit.index + 1,
                     units,
-                    codes: &codes,
+                    shown: Shown::Codes(&codes),
                 });
                 stopped |= flow.is_break();
                 flow

@@ -21,6 +21,10 @@ pub static PUBLISHED: &[(&str, Files)] = published_definitions![
     "var-d24",
     "var-d30",
     "var-d36",
+    "mar-base",
+    "mar-large",
+    "mar-huge",
+    "infinity-2b",
 ];
 
 /// A definition without weights, of toy sizes, to try measurements out.

@@ -8,6 +8,9 @@
 mod checks;
 mod join;
 mod loops;
+mod model;
+mod pipeline;
+mod published;
 mod reference;
 mod speaking;
 
@@ -20,6 +23,7 @@ use ravel_decode::method::{Next, in_takes};
 use ravel_heads::Timed;
 use ravel_pipeline::{Prompt, SpeechParts};
 use ravel_pronounce::PronounceError;
+use ravel_text::TextError;
 use serde::{Deserialize, Serialize};
 
 use checks::LateEnd;
@@ -29,6 +33,9 @@ use speaking::{Frames, Speaking};
 pub use checks::{Checks, Fault};
 pub use join::{Fader, pause};
 pub use loops::LoopWatch;
+pub use model::PublishedSound;
+pub use pipeline::SoundPipeline;
+pub use published::PUBLISHED;
 pub use reference::Reference;
 
 /// What is asked for.
@@ -42,6 +49,8 @@ pub struct Request {
     pub reference: Option<Reference>,
     /// How fast, by name; the first speed if unset.
     pub speed: Option<String>,
+    /// How long it may last in seconds, with models that can be told; music lasts as long.
+    pub seconds: Option<f64>,
     /// The source of all randomness.
     pub seed: u64,
     /// How codes are chosen.
@@ -63,6 +72,9 @@ pub struct Metadata {
     pub reference: Option<Reference>,
     /// How fast.
     pub speed: String,
+    /// How long it could last in seconds, if that was told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
     /// The request's seed.
     pub seed: u64,
     /// The pipeline's name, or its definition file.
@@ -103,6 +115,27 @@ pub enum Error {
     /// A recording that tells no voice, without the name of its file.
     #[error("{0}")]
     Reference(String),
+    /// What the model does not do.
+    #[error("{0}")]
+    Setting(String),
+    /// A text without words.
+    #[error("the text says nothing")]
+    Nothing,
+    /// A text that is longer than the model reads.
+    #[error("{what} is {found} {unit} long, this model reads {most} at most")]
+    Long {
+        /// Which text.
+        what: &'static str,
+        /// How long it is.
+        found: usize,
+        /// In what that is counted.
+        unit: &'static str,
+        /// How long it may be.
+        most: usize,
+    },
+    /// What a vocabulary reports.
+    #[error(transparent)]
+    Vocabulary(#[from] TextError),
     /// The words of a reference.
     #[error("the reference's words: {0}")]
     ReferenceText(PronounceError),
@@ -143,6 +176,10 @@ pub struct Plan {
     /// How fast.
     pub speed: String,
     reference: Option<Given>,
+    /// The reference's words, where they are needed as they are.
+    words: Option<String>,
+    /// New frames at most, all utterances together.
+    frames: Option<usize>,
     seed: u64,
     sampler: SamplerConfig,
     checks: Checks,
@@ -204,7 +241,19 @@ impl TextToSpeech {
         let speed = known(text.speeds(), request.speed.as_deref())
             .map_err(|(found, known)| Error::Speed { found, known })?;
         request.sampler.validate()?;
+        if request.sampler.is_guided() {
+            return Err(Error::Setting(
+                "this model was not trained to be guided; leave guidance out".into(),
+            ));
+        }
+        if request.seconds.is_some() {
+            return Err(Error::Setting(
+                "this model takes as long as its words do; leave the seconds out".into(),
+            ));
+        }
         Ok(Plan {
+            words: None,
+            frames: None,
             utterances: text.utterances(&request.text)?,
             voice,
             speed,

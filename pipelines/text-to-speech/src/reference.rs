@@ -1,7 +1,7 @@
 //! A few seconds of another voice: checked, cut to a fitting length, and coded.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use ravel_core::Waveform;
+use ravel_core::{CodeSpec, Waveform};
 use ravel_pipeline::{SpeechParts, SpeechText};
 use serde::{Deserialize, Serialize};
 
@@ -91,20 +91,8 @@ impl Reference {
 
     /// Checked against a pipeline, whose metadata may have come from anywhere.
     pub(crate) fn given(&self, parts: &SpeechParts) -> Result<Given, Error> {
-        let spec = &parts.codec.sound_spec().codes;
-        let frames = self.codes.first().map_or(0, Vec::len);
-        let known = self.codes.len() == spec.depth
-            && frames > 0
-            && self.codes.iter().all(|row| row.len() == frames)
-            && self
-                .codes
-                .iter()
-                .flatten()
-                .all(|&id| (id as usize) < spec.codebook_size);
-        let unfit = || Error::Reference("its codes or words do not fit this model".into());
-        if !known {
-            return Err(unfit());
-        }
+        let ids = self.ids(&parts.codec.sound_spec().codes, &parts.device)?;
+        let frames = ids.dims()[2];
         if parts.model.reference.is_some() {
             let hop = parts.codec.sound_spec().hop as f64;
             let secs = frames as f64 * hop / f64::from(parts.codec.sound_spec().sample_rate_hz);
@@ -117,11 +105,26 @@ impl Reference {
         if frames > parts.text.most_frames(symbols.len()) || share < 1.0 {
             return Err(unfit());
         }
-        Ok(Given::InFront {
-            symbols,
-            ids: tensor(&self.codes, frames, &parts.device),
-        })
+        Ok(Given::InFront { symbols, ids })
     }
+
+    /// Its codes, `[1, depth, frames]`, checked against a codec.
+    pub(crate) fn ids(&self, spec: &CodeSpec, device: &Device) -> Result<Tensor<3, Int>, Error> {
+        let frames = self.codes.first().map_or(0, Vec::len);
+        let mut ids = self.codes.iter().flatten();
+        let fits = self.codes.len() == spec.depth
+            && frames > 0
+            && self.codes.iter().all(|row| row.len() == frames)
+            && ids.all(|&id| (id as usize) < spec.codebook_size);
+        match fits {
+            true => Ok(tensor(&self.codes, frames, device)),
+            false => Err(unfit()),
+        }
+    }
+}
+
+fn unfit() -> Error {
+    Error::Reference("its codes or words do not fit this model".into())
 }
 
 /// The words of a recording that are kept, and the samples in which they are said.

@@ -14,8 +14,8 @@ use crate::{End, Error};
 /// Times that a loop is taken back in one utterance.
 const RETAKES: u64 = 4;
 /// Frames that are decoded together: few at first, so that sound begins soon.
-const FIRST_FRAMES: usize = 2;
-const LATER_FRAMES: usize = 8;
+pub(crate) const FIRST_FRAMES: usize = 2;
+pub(crate) const LATER_FRAMES: usize = 8;
 /// Frames of a reference that the codec hears before the first frame after it.
 const HEARD_BEFORE: usize = 16;
 
@@ -182,26 +182,36 @@ impl<'a> Speaking<'a> {
 }
 
 /// Codes to sound, as they come where the codec can do that, and at the end otherwise.
-struct Mouth<'a> {
+pub(crate) struct Mouth<'a> {
     codec: &'a dyn SoundTokenizer,
     stream: Option<Box<dyn DecodeChunks<Signal = Waveform> + 'a>>,
     /// Codes for a codec that needs them all.
     kept: Vec<Tensor<3, Int>>,
     /// Samples of a reference that are not to be heard again.
     unheard: usize,
-    fader: Fader,
+    /// Takes the clicks off both ends, where nothing else is to stay as it was decoded.
+    fader: Option<Fader>,
 }
 
 impl<'a> Mouth<'a> {
-    fn new(codec: &'a dyn SoundTokenizer, given: Option<&Tensor<3, Int>>) -> Result<Self, Error> {
-        let spec = codec.sound_spec();
+    /// Sound as the codec makes it.
+    pub fn plain(codec: &'a dyn SoundTokenizer) -> Self {
+        let depth = codec.sound_spec().codes.depth;
         let stream = codec.streaming();
-        let mut mouth = Self {
+        Self {
             codec,
-            stream: stream.map(|stream| stream.begin_decode(1, spec.codes.depth)),
+            stream: stream.map(|stream| stream.begin_decode(1, depth)),
             kept: Vec::new(),
             unheard: 0,
-            fader: Fader::new(spec.sample_rate_hz),
+            fader: None,
+        }
+    }
+
+    fn new(codec: &'a dyn SoundTokenizer, given: Option<&Tensor<3, Int>>) -> Result<Self, Error> {
+        let spec = codec.sound_spec();
+        let mut mouth = Self {
+            fader: Some(Fader::new(spec.sample_rate_hz)),
+            ..Self::plain(codec)
         };
         if let Some(given) = given {
             let frames = given.dims()[2];
@@ -212,7 +222,7 @@ impl<'a> Mouth<'a> {
         Ok(mouth)
     }
 
-    fn say(&mut self, ids: Tensor<3, Int>) -> ravel_core::Result<Vec<f32>> {
+    pub fn say(&mut self, ids: Tensor<3, Int>) -> ravel_core::Result<Vec<f32>> {
         let Some(stream) = &mut self.stream else {
             self.kept.push(ids);
             return Ok(Vec::new());
@@ -222,7 +232,7 @@ impl<'a> Mouth<'a> {
         Ok(self.heard(&sound))
     }
 
-    fn finish(mut self) -> ravel_core::Result<Vec<f32>> {
+    pub fn finish(mut self) -> ravel_core::Result<Vec<f32>> {
         let sound = match (self.stream.take(), self.kept.is_empty()) {
             (Some(stream), _) => Some(stream.finish()?),
             (None, true) => None,
@@ -233,7 +243,7 @@ impl<'a> Mouth<'a> {
             }
         };
         let mut samples = sound.map_or(Vec::new(), |sound| self.heard(&sound));
-        samples.extend(self.fader.finish());
+        samples.extend(self.fader.map_or(Vec::new(), Fader::finish));
         Ok(samples)
     }
 
@@ -243,6 +253,9 @@ impl<'a> Mouth<'a> {
         let samples: Vec<f32> = sound.samples.to_data().iter::<f32>().take(time).collect();
         let skipped = self.unheard.min(samples.len());
         self.unheard -= skipped;
-        self.fader.push(&samples[skipped..])
+        match &mut self.fader {
+            Some(fader) => fader.push(&samples[skipped..]),
+            None => samples[skipped..].to_vec(),
+        }
     }
 }

@@ -6,10 +6,10 @@
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use ravel_core::{
-    CodeSpec, Codes, DecodeType, Error, ImageSpec, ImageTokenizer, Images, Layout, Result,
+    CodeSpec, Codes, DecodeType, Error, ImageSpec, ImageTokenizer, Images, Layout, Pyramid, Result,
     Tokenizer,
 };
-use ravel_nn::conv::{AutoencoderConfig, Decoder, Encoder, ReadyDecoder};
+use ravel_nn::conv::{AutoencoderConfig, Decoder, Encoder, ReadyDecoder, pixel_unshuffle};
 use ravel_quant::{MultiscaleBinaryConfig, MultiscaleBinaryQuantizer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,18 @@ pub struct BitwiseImageConfig {
     pub autoencoder: AutoencoderConfig,
     /// Scales and bits.
     pub quantizer: MultiscaleBinaryConfig,
+    /// Cells a side that make one position of codes (Infinity's `apply_spatial_patchify`: 2).
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub patch: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // As serde calls it.
+fn is_one(patch: &usize) -> bool {
+    *patch == 1
 }
 
 impl BitwiseImageConfig {
@@ -48,6 +60,16 @@ impl BitwiseImageConfig {
         let flat = scales
             .iter()
             .all(|[time, rows, columns]| *time == 1 && rows * columns > 0);
+        let whole = |[_, rows, columns]: &[usize; 3]| {
+            rows.is_multiple_of(self.patch) && columns.is_multiple_of(self.patch)
+        };
+        if self.patch == 0 || !scales.iter().all(whole) {
+            return Err(Error::Config {
+                field: "patch".into(),
+                found: self.patch.to_string(),
+                expected: "a number that divides the sides of all scales".into(),
+            });
+        }
         if !flat || scales.last() != Some(&[1, height, columns]) {
             return Err(Error::Config {
                 field: "quantizer.scales".into(),
@@ -76,16 +98,18 @@ impl BitwiseImageConfig {
 
     /// What the codes look like.
     pub fn spec(&self) -> ImageSpec {
+        let patch = self.patch;
         let sides = self.quantizer.scales.iter();
+        let sides = sides.map(|[_, rows, columns]| (rows / patch, columns / patch));
         ImageSpec {
             codes: CodeSpec {
                 codebook_size: 2,
                 code_width: 1,
-                depth: self.quantizer.bits,
+                depth: self.quantizer.bits * patch * patch,
             },
             signal_size: self.size.into(),
             layout: Layout::Scales {
-                sides: sides.map(|[_, rows, columns]| (*rows, *columns)).collect(),
+                sides: sides.collect(),
             },
         }
     }
@@ -120,6 +144,8 @@ pub struct BitwiseImageTokenizer {
     module: BitwiseImage,
     ready: ReadyDecoder,
     spec: ImageSpec,
+    /// Cells a side of a position.
+    patch: usize,
 }
 
 impl BitwiseImageTokenizer {
@@ -129,6 +155,7 @@ impl BitwiseImageTokenizer {
             module,
             ready: ReadyDecoder::default(),
             spec: config.spec(),
+            patch: config.patch,
         }
     }
 
@@ -141,7 +168,7 @@ impl BitwiseImageTokenizer {
 
     /// The whole scales in `ids`, `[b, 1, h_k, w_k, bits]` each.
     fn scales(&self, ids: &Tensor<3, Int>) -> Vec<Tensor<5, Int>> {
-        let [batch, depth, filled] = ids.dims();
+        let filled = ids.dims()[2];
         let mut start = 0;
         let mut scales = Vec::new();
         for &(rows, columns) in self.sides() {
@@ -150,13 +177,36 @@ impl BitwiseImageTokenizer {
                 break;
             }
             let part = ids.clone().narrow(2, start, end - start);
-            let bits = part
-                .swap_dims(1, 2)
-                .reshape([batch, 1, rows, columns, depth]);
-            scales.push(bits);
+            scales.push(self.bits_of(part, (rows, columns)));
             start = end;
         }
         scales
+    }
+
+    /// The bits of one scale's ids: `[b, depth, n]` to `[b, 1, h_k, w_k, bits]`. A position holds the bits of its cells, bit by bit.
+    fn bits_of(&self, ids: Tensor<3, Int>, (rows, columns): (usize, usize)) -> Tensor<5, Int> {
+        let [batch, depth, _] = ids.dims();
+        let patch = self.patch;
+        let bits = depth / (patch * patch);
+        ids.reshape([batch, bits, patch, patch, rows, columns])
+            .permute([0, 4, 2, 5, 3, 1])
+            .reshape([batch, 1, rows * patch, columns * patch, bits])
+    }
+
+    /// The inverse of [`BitwiseImageTokenizer::bits_of`].
+    fn ids_of(&self, bits: Tensor<5, Int>) -> Tensor<3, Int> {
+        let [batch, _, height, width, depth] = bits.dims();
+        let patch = self.patch;
+        let (rows, columns) = (height / patch, width / patch);
+        bits.reshape([batch, rows, patch, columns, patch, depth])
+            .permute([0, 5, 2, 4, 1, 3])
+            .reshape([batch, depth * patch * patch, rows * columns])
+    }
+
+    /// Height and width of the canvas.
+    fn canvas_size(&self) -> (usize, usize) {
+        let (rows, columns) = *self.sides().last().expect("there is a scale");
+        (rows * self.patch, columns * self.patch)
     }
 }
 
@@ -170,10 +220,7 @@ impl Tokenizer for BitwiseImageTokenizer {
     fn encode(&self, signal: Images) -> Result<Codes> {
         let latents = self.latents(signal)?.unsqueeze_dim(2);
         let bits = self.module.quantizer.quantize(latents).bits;
-        let flat = bits.into_iter().map(|bits| {
-            let [batch, _, rows, columns, depth] = bits.dims();
-            bits.reshape([batch, rows * columns, depth]).swap_dims(1, 2)
-        });
+        let flat = bits.into_iter().map(|bits| self.ids_of(bits));
         Ok(Codes {
             ids: Tensor::cat(flat.collect(), 2),
             layout: self.spec.layout.clone(),
@@ -186,13 +233,51 @@ impl Tokenizer for BitwiseImageTokenizer {
     }
 }
 
+impl Pyramid for BitwiseImageTokenizer {
+    fn sides(&self) -> &[(usize, usize)] {
+        Self::sides(self)
+    }
+
+    fn code_width(&self) -> usize {
+        self.spec.codes.depth * self.spec.codes.code_width
+    }
+
+    fn add_scale(&self, canvas: Option<Tensor<4>>, scale: usize, ids: Tensor<3, Int>) -> Tensor<4> {
+        let bits = self.bits_of(ids, self.sides()[scale]);
+        let canvas = canvas.map(|canvas| canvas.unsqueeze_dim(2));
+        let added = self.module.quantizer.add_scale(canvas, scale, bits);
+        added.squeeze_dim(2)
+    }
+
+    fn features_for(&self, canvas: &Tensor<4>, scale: usize) -> Tensor<3> {
+        let canvas = canvas.clone().unsqueeze_dim(2);
+        let shown = self.module.quantizer.interpolated_for(canvas, scale);
+        let cells = pixel_unshuffle(shown.squeeze_dim(2), self.patch);
+        let [batch, width, rows, columns] = cells.dims();
+        cells
+            .reshape([batch, width, rows * columns])
+            .swap_dims(1, 2)
+    }
+
+    fn ids_for(
+        &self,
+        latents: Tensor<4>,
+        canvas: Option<&Tensor<4>>,
+        scale: usize,
+    ) -> Tensor<3, Int> {
+        let canvas = canvas.map(|canvas| canvas.clone().unsqueeze_dim(2));
+        let latents = latents.unsqueeze_dim(2);
+        self.ids_of(self.module.quantizer.bits_for(latents, canvas, scale))
+    }
+}
+
 impl ImageTokenizer for BitwiseImageTokenizer {
     fn image_spec(&self) -> &ImageSpec {
         &self.spec
     }
 
     fn preview(&self, codes: &Codes) -> Result<Images> {
-        let (height, width) = *self.sides().last().expect("there is a scale");
+        let (height, width) = self.canvas_size();
         let scales = self.scales(&codes.ids);
         let canvases = self.module.quantizer.canvases(&scales, [1, height, width]);
         let Some(canvas) = canvases.last() else {
@@ -220,7 +305,12 @@ impl ImageTokenizer for BitwiseImageTokenizer {
 
     /// What a bit stands for.
     fn codebook(&self) -> Tensor<2> {
-        let reach = 1.0 / (self.spec.codes.depth as f32).sqrt();
+        let bits = self.spec.codes.depth / (self.patch * self.patch);
+        let reach = 1.0 / (bits as f32).sqrt();
         Tensor::from_floats([[-reach], [reach]], &self.module.devices()[0])
+    }
+
+    fn pyramid(&self) -> Option<&dyn Pyramid> {
+        Some(self)
     }
 }

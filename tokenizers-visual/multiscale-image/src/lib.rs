@@ -200,7 +200,7 @@ impl Pyramid for MultiscaleImageTokenizer {
         self.spec.codes.code_width
     }
 
-    fn add_scale(&self, canvas: Option<Tensor<4>>, scale: usize, ids: Tensor<2, Int>) -> Tensor<4> {
+    fn add_scale(&self, canvas: Option<Tensor<4>>, scale: usize, ids: Tensor<3, Int>) -> Tensor<4> {
         self.module.quantizer.add_scale(canvas, scale, ids)
     }
 
@@ -213,7 +213,7 @@ impl Pyramid for MultiscaleImageTokenizer {
         latents: Tensor<4>,
         canvas: Option<&Tensor<4>>,
         scale: usize,
-    ) -> Tensor<2, Int> {
+    ) -> Tensor<3, Int> {
         self.module.quantizer.ids_for(latents, canvas, scale)
     }
 }

@@ -1,5 +1,6 @@
 //! What holds for every picture and every pyramid of bits.
 
+use burn::tensor::Tensor;
 use multiscale_image::{BitwiseImageConfig, BitwiseImageTokenizer};
 use ravel_core::{Codes, Error, ImageTokenizer, Images, Layout, Tokenizer};
 use ravel_nn::conv::{AutoencoderConfig, VqGanConfig};
@@ -29,7 +30,19 @@ fn config() -> BitwiseImageConfig {
             norm: false,
             decay: false,
         },
+        patch: 1,
     }
+}
+
+/// Positions of two cells by two.
+fn patched() -> BitwiseImageConfig {
+    let mut config = BitwiseImageConfig {
+        size: [8, 16],
+        patch: 2,
+        ..config()
+    };
+    config.quantizer.scales = vec![[1, 2, 2], [1, 2, 4], [1, 4, 8]];
+    config
 }
 
 fn tokenizer() -> BitwiseImageTokenizer {
@@ -98,6 +111,55 @@ fn a_preview_shows_the_whole_scales() {
     assert_ne!(values(&all), values(&two));
     let error = tokenizer.preview(&codes(1, 0)).unwrap_err();
     assert!(matches!(error, Error::Codes { .. }), "{error}");
+}
+
+/// Scale by scale as a generator adds them, from the encoder's latents: what `encode` and `preview` do at once.
+fn check_pyramid(config: &BitwiseImageConfig) {
+    config.validate().unwrap();
+    let module = config.init(&device());
+    let tokenizer = BitwiseImageTokenizer::new(module.clone(), config);
+    let [height, width] = config.size;
+    let pixels = formula([2, 3, height, width], 9, 1.0, &device());
+    let images = || Images {
+        pixels: pixels.clone(),
+    };
+    let latents = tokenizer.latents(images()).unwrap();
+    let codes = tokenizer.encode(images()).unwrap();
+    let pyramid = tokenizer.pyramid().unwrap();
+    let depth = tokenizer.spec().depth;
+    assert_eq!(pyramid.code_width(), depth);
+    let mut canvas = None;
+    let mut found = Vec::new();
+    for (scale, &(rows, columns)) in pyramid.sides().iter().enumerate() {
+        if let Some(canvas) = &canvas {
+            let features = pyramid.features_for(canvas, scale);
+            assert_eq!(features.dims(), [2, rows * columns, depth]);
+        }
+        let chosen = pyramid.ids_for(latents.clone(), canvas.as_ref(), scale);
+        canvas = Some(pyramid.add_scale(canvas, scale, chosen.clone()));
+        found.push(chosen);
+        let so_far = Codes {
+            ids: Tensor::cat(found.clone(), 2),
+            layout: codes.layout.clone(),
+        };
+        let expected = codes.ids.clone().narrow(2, 0, so_far.filled());
+        assert_eq!(ids(&so_far.ids), ids(&expected));
+        let shown = tokenizer.preview(&so_far).unwrap().pixels;
+        let grown = canvas.clone().unwrap().unsqueeze_dim(2);
+        let picture = module.picture(grown).clamp(-1.0, 1.0);
+        assert_close("canvas", &picture, &shown, 1e-4);
+    }
+    let whole = tokenizer.decode(&codes).unwrap().pixels;
+    assert_eq!(whole.dims(), [2, 3, height, width]);
+}
+
+#[test]
+fn a_pyramid_adds_what_encoding_finds() {
+    check_pyramid(&config());
+    check_pyramid(&patched());
+    let mut odd = patched();
+    odd.quantizer.scales[0] = [1, 1, 2];
+    assert!(odd.validate().unwrap_err().to_string().starts_with("patch"));
 }
 
 #[test]

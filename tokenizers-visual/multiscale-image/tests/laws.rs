@@ -89,7 +89,7 @@ fn codes(batch: usize, filled: usize) -> Codes {
 fn grown(pyramid: &dyn Pyramid, codes: &Codes) -> Vec<Tensor<4>> {
     let mut canvases: Vec<Tensor<4>> = Vec::new();
     for unit in codes.layout.blocks() {
-        let ids = codes.of_unit(&unit).squeeze_dim(1);
+        let ids = codes.of_unit(&unit);
         canvases.push(pyramid.add_scale(canvases.last().cloned(), unit.index, ids));
     }
     canvases

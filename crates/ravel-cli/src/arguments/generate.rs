@@ -235,9 +235,15 @@ pub struct SpeakOptions {
     /// How fast, by name: `slow`, `normal` or `fast` with the built-in model.
     #[arg(long, value_name = "NAME")]
     pub speed: Option<String>,
+    /// Seconds at most, with published models.
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub seconds: Option<f64>,
     /// The source of all randomness.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// Strength of guidance by the words, with models that were trained for it (Dia); 0 switches it off.
+    #[arg(long, allow_negative_numbers = true)]
+    pub guidance: Option<f64>,
     /// Divides the scores; zero always takes the largest.
     #[arg(long, allow_negative_numbers = true)]
     pub temperature: Option<f64>,
@@ -263,6 +269,77 @@ pub struct SpeakOptions {
     /// Print nothing but errors.
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+#[derive(Args)]
+pub struct MusicOptions {
+    /// What it sounds like, or `-` for standard input.
+    pub text: Option<String>,
+    /// A file with the description, or `-` for standard input.
+    #[arg(long, value_name = "FILE|-", conflicts_with = "text")]
+    pub text_file: Option<PathBuf>,
+    /// Where to write: a WAV, FLAC, MP3 or Opus file by its ending, or `-` for WAV on standard output.
+    #[arg(short, long, value_name = "FILE|-")]
+    pub output: Option<PathBuf>,
+    /// A pipeline's name (`ravel pipelines list`) or its definition file.
+    #[arg(long, default_value = "musicgen-small", value_name = "NAME|FILE")]
+    pub pipeline: String,
+    #[command(flatten)]
+    pub device: DeviceOptions,
+    /// How long it is in seconds; as long as the model goes (30 seconds) without it.
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub seconds: Option<f64>,
+    /// The source of all randomness.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Strength of guidance by the words; 0 switches it off.
+    #[arg(long, allow_negative_numbers = true)]
+    pub guidance: Option<f64>,
+    /// Divides the scores; zero always takes the largest.
+    #[arg(long, allow_negative_numbers = true)]
+    pub temperature: Option<f64>,
+    /// Keep this many of the largest scores.
+    #[arg(long)]
+    pub top_k: Option<usize>,
+    /// Keep the most probable codes up to this mass.
+    #[arg(long, allow_negative_numbers = true)]
+    pub top_p: Option<f64>,
+    /// Replace a file that is there.
+    #[arg(long)]
+    pub force: bool,
+    /// Print JSON: what was made, how long it is and what it took.
+    #[arg(long)]
+    pub json: bool,
+    /// Print nothing but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+impl From<MusicOptions> for SpeakOptions {
+    fn from(music: MusicOptions) -> Self {
+        Self {
+            text: music.text,
+            text_file: music.text_file,
+            output: music.output,
+            pipeline: music.pipeline,
+            device: music.device,
+            voice: None,
+            clone: None,
+            clone_text: None,
+            speed: None,
+            seconds: music.seconds,
+            seed: music.seed,
+            guidance: music.guidance,
+            temperature: music.temperature,
+            top_k: music.top_k,
+            top_p: music.top_p,
+            stream: false,
+            without: Vec::new(),
+            force: music.force,
+            json: music.json,
+            quiet: music.quiet,
+        }
+    }
 }
 
 /// What keeps utterances from going wrong.

@@ -13,7 +13,8 @@ use clap_complete::Shell;
 use crate::failure::Failure;
 
 pub use generate::{
-    Check, Contrastive, ImageOptions, MethodOptions, SpeakOptions, TextOptions, VideoOptions,
+    Check, Contrastive, ImageOptions, MethodOptions, MusicOptions, SpeakOptions, TextOptions,
+    VideoOptions,
 };
 pub use manage::{
     BenchCommand, BenchImageOptions, BenchTokenizerOptions, DecodeKind, ModelsCommand,
@@ -56,10 +57,17 @@ pub enum Command {
   ravel speak --text-file chapter.txt -o chapter.wav --voice bob --speed slow
   ravel speak \"Good morning.\" --stream -o - | aplay
   ravel speak \"Good morning.\" --clone me.wav --clone-text \"What I say in it.\"
+  ravel models pull csm-1b && ravel speak \"Good morning.\" --pipeline csm-1b --voice 1
+  ravel speak \"[S1] Tea? [S2] (laughs) Yes!\" --pipeline dia-1.6b --seconds 10
 
 The built-in voices are synthetic and belong to nobody. Clone a voice only if the person whose it is agreed to that, and
 tell those who hear it that it is generated, as every file does that is written here.")]
     Speak(SpeakOptions),
+    /// Make music from a description.
+    #[command(after_help = "Examples:
+  ravel models pull musicgen-small && ravel music \"a calm piano, rain\" --seconds 8 -o rain.wav
+  ravel music \"80s synth pop\" --pipeline musicgen-medium --seed 3 --guidance 2.5")]
+    Music(MusicOptions),
     /// Make a picture, a clip or a recording again from what its file says.
     Replay(ReplayOptions),
     /// Continue a text, or answer what is asked.

@@ -205,7 +205,7 @@ impl<'a> Model<'a> {
         }
         let mut canvas = None;
         for unit in codes.layout.blocks() {
-            let ids = codes.of_unit(&unit).squeeze_dim::<2>(1);
+            let ids = codes.of_unit(&unit);
             canvas = Some(self.pyramid().add_scale(canvas, unit.index, ids));
         }
         let canvas = canvas.expect("there is a scale");

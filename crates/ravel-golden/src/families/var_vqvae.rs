@@ -48,7 +48,7 @@ pub fn features_of(pyramid: &dyn Pyramid, given: &[Tensor<2, Int>]) -> Tensor<3>
     let mut canvas = None;
     let mut features = Vec::new();
     for (scale, ids) in given[..given.len() - 1].iter().enumerate() {
-        let added = pyramid.add_scale(canvas, scale, ids.clone());
+        let added = pyramid.add_scale(canvas, scale, ids.clone().unsqueeze_dim(1));
         features.push(pyramid.features_for(&added, scale + 1));
         canvas = Some(added);
     }
@@ -94,7 +94,7 @@ fn from_ids(
     let mut canvas = None;
     let mut pictures = Vec::new();
     for (scale, ids) in given.into_iter().enumerate() {
-        let added = pyramid.add_scale(canvas, scale, ids);
+        let added = pyramid.add_scale(canvas, scale, ids.unsqueeze_dim(1));
         report.real_also(&format!("fhat_scale{scale}"), "from ids", added.clone())?;
         pictures.push(tokenizer.decode_canvas(added.clone()).pixels);
         canvas = Some(added);
@@ -124,7 +124,8 @@ fn alone(
         }
         let name = format!("phi_scale{scale}");
         if case.has(&name) {
-            report.real(&name, quantizer.add_scale(None, scale, ids.clone()))?;
+            let ids = ids.clone().unsqueeze_dim(1);
+            report.real(&name, quantizer.add_scale(None, scale, ids))?;
         }
     }
     Ok(())

@@ -1,0 +1,15 @@
+//! Definitions of published models. Their weights are pulled by the same name (`ravel models pull csm-1b`).
+
+use ravel_pipeline::{Files, published_definitions};
+
+/// Names with definitions of models that speak and of models that make music.
+pub static PUBLISHED: &[(&str, Files)] = published_definitions![
+    []:
+    "fish-speech-1.5",
+    "csm-1b",
+    "dia-1.6b",
+    "musicgen-small",
+    "musicgen-medium",
+    "musicgen-large",
+    "musicgen-melody",
+];
