@@ -166,6 +166,63 @@ fn a_voice_is_read_without_its_words() {
 }
 
 #[test]
+fn a_run_can_begin_with_the_weights_of_another_one() {
+    let folder = studio();
+    prepare(folder.path());
+    // The voices stand in another order there, and their rows with them; no step moves anything far at a rate of nearly zero.
+    let from = folder.path().join("runs/before");
+    std::fs::create_dir_all(&from).unwrap();
+    let own = trained().join("runs/tiny-speech");
+    for name in [
+        "generator.safetensors",
+        "tokenizer.safetensors",
+        "pipeline.toml",
+    ] {
+        std::fs::copy(own.join(name), from.join(name)).unwrap();
+    }
+    let path = from.join("pipeline.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let swapped = text
+        .replace("\"ann\"", "\"x\"")
+        .replace("\"bob\"", "\"ann\"")
+        .replace("\"x\"", "\"bob\"");
+    assert!(swapped != text);
+    std::fs::write(&path, &swapped).unwrap();
+    let recipe = include_str!("training/tiny-speech.toml")
+        .replace("name = \"tiny-speech\"", "name = \"after\"")
+        .replace("runs/tiny-sound", "runs/before")
+        .replace(
+            "references = 0.4",
+            "references = 0.4\nstart-from = \"runs/before\"",
+        )
+        .replace("muon-learning-rate = 0.02", "learning-rate = 1e-12");
+    std::fs::write(folder.path().join("after.toml"), recipe).unwrap();
+    good(ravel(folder.path(), &["train", "after.toml"]));
+    let said = |pipeline: &Path, voice: &str| {
+        let pipeline = pipeline.to_str().unwrap();
+        let all = [
+            "speak",
+            "Two cats.",
+            "-o",
+            "-",
+            "--voice",
+            voice,
+            "--pipeline",
+            pipeline,
+        ];
+        sound_bytes(&good(ravel(folder.path(), &all)).out).to_vec()
+    };
+    let after = folder.path().join("runs/after/pipeline.toml");
+    let before = own.join("pipeline.toml");
+    assert!(said(&after, "bob") == said(&before, "ann"));
+    assert!(said(&after, "ann") == said(&before, "bob"));
+    // Other voices are no beginning.
+    std::fs::write(&path, swapped.replace("\"bob\"", "\"eve\"")).unwrap();
+    let run = ravel(folder.path(), &["train", "after.toml", "--out", "other"]);
+    check_refused(&run, "start-from");
+}
+
+#[test]
 fn recipes_that_do_not_fit_are_refused_by_name() {
     let folder = studio();
     prepare(folder.path());

@@ -36,6 +36,8 @@ impl SpeechText {
     pub const PADDING: u32 = 0;
     /// Stands where no voice is told.
     const UNNAMED: u32 = 1;
+    /// Stands for the first voice; the others follow.
+    pub const FIRST_VOICE: u32 = 2;
 
     /// English, for some voices and speeds; an utterance has `length` symbols at most.
     pub fn new(voices: Vec<String>, speeds: Vec<String>, length: usize) -> Self {
@@ -112,8 +114,8 @@ impl SpeechText {
         let voice = voice.and_then(|voice| place(&self.voices, voice));
         let speed = place(&self.speeds, speed).unwrap_or(0);
         let mut ids = vec![
-            voice.map_or(Self::UNNAMED, |at| 2 + at as u32),
-            (2 + self.voices.len() + speed) as u32,
+            voice.map_or(Self::UNNAMED, |at| Self::FIRST_VOICE + at as u32),
+            Self::FIRST_VOICE + (self.voices.len() + speed) as u32,
         ];
         ids.truncate(if self.speeds.is_empty() { 1 } else { 2 });
         ids.extend(symbols);

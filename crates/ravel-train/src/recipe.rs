@@ -137,7 +137,7 @@ pub struct SoundTokenizerConfig {
 pub struct SpeechConfig {
     /// A file of JSON lines that names the recordings (see [`crate::Sounds::read`]).
     pub rows: PathBuf,
-    /// Folder with the trained tokenizer's `tokenizer.toml`.
+    /// Folder with the trained tokenizer's `tokenizer.toml`, or the `pipeline.toml` of a pipeline that has it.
     pub tokenizer: PathBuf,
     /// Speeds by name, as the rows have them; the first one is what people get who ask for none.
     #[serde(default)]
@@ -159,6 +159,10 @@ pub struct SpeechConfig {
     /// What the model has beside text, sequence model and head.
     #[serde(default)]
     pub speech: SpeechPart,
+    /// Folder of a finished run with the same voices, speeds, backbone and head, whose weights are the first ones. Durations, and other parts
+    /// of `speech` that it has not, are drawn anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_from: Option<PathBuf>,
     /// Sampling settings, for samples and in the exported definition.
     #[serde(default)]
     pub sampler: SamplerConfig,

@@ -126,8 +126,11 @@ impl SpeechTask {
             head: &config.head,
             part: &config.speech,
         };
-        let average = shape.init(device);
+        let mut average = shape.init(device);
         average.tensors(); // Draws every parameter now, in the module's order.
+        if let Some(folder) = &config.start_from {
+            average = begun(average, folder, &text)?;
+        }
         let lengths = train.iter().map(|utterance| utterance.frames).collect();
         Ok(Self {
             by_voice: by_voice(&train),
@@ -436,17 +439,84 @@ fn named_voices(recordings: &[Recording]) -> Vec<String> {
         .collect()
 }
 
+/// The model with the weights of a finished run, as far as that has them. Voices keep their rows by name.
+fn begun(fresh: SpeechModel, folder: &Path, text: &SpeechText) -> Result<SpeechModel, TrainError> {
+    let definition = read_definition(&folder.join("pipeline.toml"))?;
+    let order = match &definition.text {
+        Some(TextPart::Phonemes { voices, speeds, .. }) if speeds == text.speeds() => {
+            rows_of(voices, text)
+        }
+        _ => None,
+    };
+    let order = order.ok_or_else(|| TrainError::Recipe {
+        path: folder.display().to_string(),
+        reason: format!(
+            "`task.start-from` needs a run with the voices {} and the speeds {}",
+            text.voices().join(", "),
+            text.speeds().join(", ")
+        ),
+    })?;
+    let file = Checkpoint::open(&folder.join("generator.safetensors"))?;
+    let mut prefix = ravel_weights::load(fresh.prefix, &file, "prefix")?;
+    let rows = prefix.tokens.val();
+    let order = Tensor::<1, Int>::from_ints(&order[..], &rows.device());
+    prefix.tokens = prefix.tokens.map(|_| rows.select(0, order));
+    let has = |part: &str| {
+        file.names()
+            .any(|name| name.split('.').next() == Some(part))
+    };
+    Ok(SpeechModel {
+        prefix,
+        backbone: ravel_weights::load(fresh.backbone, &file, "backbone")?,
+        head: ravel_weights::load(fresh.head, &file, "head")?,
+        reference: match fresh.reference {
+            Some(own) if has("reference") => Some(ravel_weights::load(own, &file, "reference")?),
+            own => own,
+        },
+        durations: fresh.durations,
+        depth: match fresh.depth {
+            Some(own) if has("depth") => Some(ravel_weights::load(own, &file, "depth")?),
+            own => own,
+        },
+    })
+}
+
+/// Where each row of the embedding stands among those of other voices' order; none if the voices are others.
+fn rows_of(voices: &[String], text: &SpeechText) -> Option<Vec<i32>> {
+    let own = text.voices();
+    if voices.len() != own.len() {
+        return None;
+    }
+    let place = |name: &String| voices.iter().position(|known| known == name);
+    let named: Option<Vec<usize>> = own.iter().map(place).collect();
+    let first = SpeechText::FIRST_VOICE as usize;
+    let count = text.prefix_config().vocabulary_size;
+    let named = named?.into_iter().map(|at| first + at);
+    let rows = (0..first).chain(named).chain(first + own.len()..count);
+    Some(rows.map(|row| row as i32).collect())
+}
+
+fn read_definition(path: &Path) -> Result<Definition, TrainError> {
+    let text = std::fs::read_to_string(path).map_err(|source| TrainError::File {
+        path: path.into(),
+        source,
+    })?;
+    let definition = Definition::parse(&path.display().to_string(), &text);
+    Ok(definition.map_err(ravel_pipeline::PipelineError::from)?)
+}
+
 fn open_tokenizer(
     folder: &Path,
     device: &Device,
 ) -> Result<(Definition, Box<dyn SoundTokenizer>), TrainError> {
-    let path = folder.join("tokenizer.toml");
-    let text = std::fs::read_to_string(&path).map_err(|source| TrainError::File {
-        path: path.clone(),
-        source,
+    let own = folder.join("tokenizer.toml");
+    let whole = folder.join("pipeline.toml");
+    // A pipeline that speaks has its tokenizer in it.
+    let definition = read_definition(if whole.exists() && !own.exists() {
+        &whole
+    } else {
+        &own
     })?;
-    let definition = Definition::parse(&path.display().to_string(), &text)
-        .map_err(ravel_pipeline::PipelineError::from)?;
     let source = Source::Folder(folder.into());
     let tokenizer =
         ravel_pipeline::build_sound_tokenizer(definition.tokenizer_part()?, &source, device)?;
