@@ -2,10 +2,31 @@
 //!
 //! Everything here is an ordinary function on tensors that says whether it can serve: a tensor on another device, of
 //! another type, or one that gradients flow through gets nothing back, and its caller goes burn's way. Inside are plain functions
-//! over slices ([`pool`] shares them out to threads), so that they can be tested without a tensor.
+//! over slices, written once over sixteen lanes and compiled for each set of instructions ([`isa`]), shared out to threads by
+//! [`pool`], and tested against the plain path without a tensor.
+//!
+//! - [`linear`], [`gated`], [`rms_norm`]: what a decoding step spends its time on, with weights as they are or [`Packed`] in
+//!   half precision, eight or four bits.
+//! - [`attention`]: from the product with query, key and value weights to joined heads, over a memory that stays in place.
 //!
 //! A result depends neither on the number of threads nor on what else is in the batch: every output number is one sum in a fixed
 //! order, computed by one thread.
 
+pub mod attend;
+pub mod blocks;
+pub mod isa;
 pub mod pool;
+pub mod product;
+pub mod random;
 pub mod tensor;
+
+mod attention;
+mod curve;
+mod linear;
+mod packed;
+mod stream;
+
+pub use attention::{HeadNorm, Step, Turn, attention};
+pub use curve::Curve;
+pub use linear::{Then, Weight, gated, linear, rms_norm};
+pub use packed::{Packed, WeightsType};

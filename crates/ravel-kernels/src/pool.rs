@@ -340,7 +340,9 @@ mod tests {
         pool.run_ranges(103, 10, &|range| {
             // SAFETY: the ranges of one job do not overlap.
             let part = unsafe { parts.part(range.clone()) };
-            part.iter_mut().zip(range).for_each(|(value, at)| *value = at);
+            part.iter_mut()
+                .zip(range)
+                .for_each(|(value, at)| *value = at);
         });
         assert!(values.iter().enumerate().all(|(at, value)| at == *value));
     }

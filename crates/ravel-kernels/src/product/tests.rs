@@ -1,0 +1,196 @@
+use super::*;
+use crate::blocks::{Activations, BLOCK};
+use crate::random::Random;
+
+/// The plain path: sums in 64 bits of what the type rounds.
+fn expected(
+    pool: &Pool,
+    x: &[f32],
+    values: &[f32],
+    [k, n]: [usize; 2],
+    kind: WeightsType,
+) -> Vec<f64> {
+    let weights = match kind {
+        WeightsType::F32 => values.to_vec(),
+        _ => Packed::new(pool, values, [k, n], kind).unpacked(pool),
+    };
+    let mut x = x.to_vec();
+    if matches!(kind, WeightsType::Q8 | WeightsType::Q4) {
+        let levels = Activations::of(&x, k);
+        for (at, x) in x.iter_mut().enumerate() {
+            let (row, column) = (at / k, at % k);
+            let block = row * levels.blocks + column / BLOCK;
+            *x = f32::from(levels.levels[block * BLOCK + column % BLOCK]) * levels.scales[block];
+        }
+    }
+    let sum = |row: usize, column: usize| {
+        (0..k)
+            .map(|at| f64::from(x[row * k + at]) * f64::from(weights[at * n + column]))
+            .sum()
+    };
+    (0..x.len() / k)
+        .flat_map(|row| (0..n).map(move |column| (row, column)))
+        .map(|(r, c)| sum(r, c))
+        .collect()
+}
+
+fn shapes(random: &mut Random) -> Vec<[usize; 3]> {
+    let mut shapes = vec![
+        [1, 1, 1],
+        [16, 64, 64],
+        [70, 33, 65],
+        [5, 1100, 130],
+        [1, 768, 1000],
+        [2, 300, 2048],
+    ];
+    shapes.extend((0..20).map(|_| {
+        [
+            random.within(1..20),
+            random.within(1..150),
+            random.within(1..600),
+        ]
+    }));
+    shapes
+}
+
+fn matrix<'a>(values: &'a [f32], shape: [usize; 2], packed: &'a Option<Packed>) -> Matrix<'a> {
+    match packed {
+        Some(packed) => Matrix::Packed(packed),
+        None => Matrix::Plain(values, shape),
+    }
+}
+
+fn packed(pool: &Pool, values: &[f32], shape: [usize; 2], kind: WeightsType) -> Option<Packed> {
+    (kind != WeightsType::F32).then(|| Packed::new(pool, values, shape, kind))
+}
+
+#[test]
+fn products_are_those_of_the_plain_path() {
+    let (mut random, pool) = (Random::new(5), Pool::new(2));
+    for [rows, k, n] in shapes(&mut random) {
+        let (x, values) = (random.normals(rows * k), random.normals(k * n));
+        for kind in WeightsType::ALL {
+            let expected = expected(&pool, &x, &values, [k, n], kind);
+            let packed = packed(&pool, &values, [k, n], kind);
+            let matrix = matrix(&values, [k, n], &packed);
+            for isa in Isa::all() {
+                let mut out = vec![f32::NAN; rows * n];
+                product(&pool, isa, &x, matrix, After::default(), &mut out);
+                for (found, expected) in out.iter().zip(&expected) {
+                    let error = (f64::from(*found) - expected).abs();
+                    // k roundings of sums of numbers about one.
+                    assert!(
+                        error < 1e-6 * (k as f64 + 8.0),
+                        "{kind} {isa:?} [{rows}, {k}, {n}]: {found} {expected}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_table_is_the_transpose() {
+    let (mut random, pool) = (Random::new(9), Pool::new(2));
+    for [rows, k, n] in shapes(&mut random) {
+        let (x, values) = (random.normals(rows * k), random.normals(k * n));
+        let turned: Vec<f32> = (0..n * k).map(|at| values[at % k * n + at / k]).collect();
+        let expected = expected(&pool, &x, &values, [k, n], WeightsType::F32);
+        let mut first = Vec::new();
+        for (isa, threads) in Isa::all().into_iter().zip([1, 2, 3, 4]) {
+            let mut out = vec![f32::NAN; rows * n];
+            let table = Matrix::Table(&turned, [k, n]);
+            product(
+                &Pool::new(threads),
+                isa,
+                &x,
+                table,
+                After::default(),
+                &mut out,
+            );
+            for (found, expected) in out.iter().zip(&expected) {
+                let error = (f64::from(*found) - expected).abs();
+                assert!(
+                    error < 1e-6 * (k as f64 + 8.0),
+                    "{isa:?} [{rows}, {k}, {n}]"
+                );
+            }
+            if first.is_empty() {
+                first = out.clone();
+            }
+            assert_eq!(first, out, "{isa:?} [{rows}, {k}, {n}]");
+        }
+    }
+}
+
+#[test]
+fn no_bit_depends_on_threads_batch_or_instructions() {
+    let mut random = Random::new(6);
+    let pools: Vec<Pool> = (1..5).map(Pool::new).collect();
+    for [rows, k, n] in shapes(&mut random) {
+        let (x, values) = (random.normals(rows * k), random.normals(k * n));
+        for kind in WeightsType::ALL {
+            let packed = packed(&pools[0], &values, [k, n], kind);
+            let matrix = matrix(&values, [k, n], &packed);
+            let mut first = vec![0.0; rows * n];
+            for (x, out) in x.chunks(k).zip(first.chunks_mut(n)) {
+                product(&pools[0], Isa::Scalar, x, matrix, After::default(), out);
+            }
+            for pool in &pools {
+                for isa in Isa::all() {
+                    let mut out = vec![f32::NAN; rows * n];
+                    product(pool, isa, &x, matrix, After::default(), &mut out);
+                    assert_eq!(first, out, "{kind} {isa:?} [{rows}, {k}, {n}]");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_comes_after_is_what_it_would_be_by_itself() {
+    let (mut random, pool) = (Random::new(7), Pool::new(2));
+    for [rows, k, n] in shapes(&mut random) {
+        let n = 2 * n;
+        let (x, values) = (random.normals(rows * k), random.normals(k * n));
+        let (bias, more) = (random.normals(n), random.normals(rows * n));
+        for (kind, curve) in WeightsType::ALL.into_iter().zip([
+            Curve::Silu,
+            Curve::Relu,
+            Curve::ReluSquared,
+            Curve::GeluTanh,
+            Curve::Silu,
+        ]) {
+            let packed = packed(&pool, &values, [k, n], kind);
+            let matrix = matrix(&values, [k, n], &packed);
+            let isa = Isa::best();
+            let mut plain = vec![0.0; rows * n];
+            product(&pool, isa, &x, matrix, After::default(), &mut plain);
+            plain.chunks_mut(n).for_each(|row| add(row, &bias));
+
+            let mut halves = vec![0.0; rows * n / 2];
+            gated(&pool, isa, &x, matrix, Some(&bias), curve, &mut halves);
+            for (row, out) in plain.chunks(n).zip(halves.chunks(n / 2)) {
+                let mut gates = row[..n / 2].to_vec();
+                curve.apply(&mut gates);
+                let expected: Vec<f32> = gates
+                    .iter()
+                    .zip(&row[n / 2..])
+                    .map(|(a, b)| a * b)
+                    .collect();
+                assert_eq!(out, expected, "{kind}");
+            }
+
+            curve.apply(&mut plain);
+            add(&mut plain, &more);
+            let mut out = vec![0.0; rows * n];
+            let after = After {
+                bias: Some(&bias),
+                curve: Some(curve),
+                add: Some(&more),
+            };
+            product(&pool, isa, &x, matrix, after, &mut out);
+            assert_eq!(out, plain, "{kind}");
+        }
+    }
+}
