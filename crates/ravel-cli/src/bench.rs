@@ -12,7 +12,7 @@ use text_to_image::{Request, TINY, TextToImage};
 use crate::arguments::{BenchCommand, BenchImageOptions, Preset};
 use crate::failure::Failure;
 use crate::progress::say;
-use crate::{interrupt, pipelines, system};
+use crate::{bench_decode, interrupt, pipelines, system};
 
 /// The class of every measured picture: golden retriever.
 const CLASS: &str = "207";
@@ -39,6 +39,7 @@ struct Seconds {
 pub fn run(command: &BenchCommand) -> Result<(), Failure> {
     match command {
         BenchCommand::Image(options) => image(options),
+        BenchCommand::Decode(options) => bench_decode::run(options),
     }
 }
 
@@ -52,7 +53,10 @@ fn definition(preset: Preset) -> Result<(Definition, Source), Failure> {
 
 fn image(options: &BenchImageOptions) -> Result<(), Failure> {
     use_threads(options.threads)?;
-    let (definition, source) = definition(options.preset)?;
+    let (mut definition, source) = definition(options.preset)?;
+    if let Some(kept) = options.weights.weights_type {
+        definition.weights_type = kept;
+    }
     let device = options.device.device.open()?;
     let start = Instant::now();
     device.seed(Seed::new(options.seed).named("random weights").number());
@@ -100,7 +104,7 @@ fn image(options: &BenchImageOptions) -> Result<(), Failure> {
 }
 
 /// Limits the threads that products are computed on.
-fn use_threads(threads: Option<usize>) -> Result<(), Failure> {
+pub fn use_threads(threads: Option<usize>) -> Result<(), Failure> {
     let Some(threads) = threads else {
         return Ok(());
     };

@@ -44,7 +44,7 @@ pub fn run(options: &ImageOptions) -> Result<(), Failure> {
     if let Some(classes) = definition.classes(&source)? {
         check_classes(&classes, &prompts)?;
     }
-    let pipeline = pipelines::text_to_image(&options.pipeline)?;
+    let pipeline = pipelines::text_to_image(&options.pipeline, options.weights)?;
     let repeated = prompts
         .iter()
         .flat_map(|prompt| std::iter::repeat_n(prompt.clone(), options.number));
@@ -424,7 +424,8 @@ pub fn replay(options: &ReplayOptions) -> Result<(), Failure> {
             "replay single pictures",
         ));
     };
-    let pipeline = pipelines::text_to_image_on(&metadata.pipeline, options.device.device)?;
+    let pipeline =
+        pipelines::text_to_image_on(&metadata.pipeline, options.device.device, options.weights)?;
     if pipeline.parts().hash != metadata.hash {
         return Err(Failure::input_with(
             format!(

@@ -11,7 +11,7 @@ use serde_json::json;
 use text_to_image::{PUBLISHED, TextToImage};
 use video_continuation::VideoContinuation;
 
-use crate::arguments::{DeviceName, PipelineOptions, PipelinesCommand};
+use crate::arguments::{DeviceName, PipelineOptions, PipelinesCommand, WeightsOptions};
 use crate::failure::Failure;
 use crate::progress::say;
 
@@ -148,6 +148,19 @@ pub fn open_for(name: &str, task: Task) -> Result<(Definition, Source), Failure>
     }
 }
 
+/// As [`open_for`], with weights of the type that is asked for.
+fn open_to_run(
+    name: &str,
+    task: Task,
+    weights: WeightsOptions,
+) -> Result<(Definition, Source), Failure> {
+    let (mut definition, source) = open_for(name, task)?;
+    if let Some(kept) = weights.weights_type {
+        definition.weights_type = kept;
+    }
+    Ok((definition, source))
+}
+
 /// A definition among files in this program.
 pub fn of_files(name: &str, files: Files) -> Result<(Definition, Source), Failure> {
     let source = Source::Embedded(files);
@@ -157,13 +170,21 @@ pub fn of_files(name: &str, files: Files) -> Result<(Definition, Source), Failur
 }
 
 /// The parts of a pipeline that makes text.
-pub fn language(name: &str, device: DeviceName) -> Result<LanguageParts, Failure> {
-    let (definition, source) = open_for(name, Task::TextGeneration)?;
+pub fn language(
+    name: &str,
+    device: DeviceName,
+    weights: WeightsOptions,
+) -> Result<LanguageParts, Failure> {
+    let (definition, source) = open_to_run(name, Task::TextGeneration, weights)?;
     Ok(build_language(&definition, &source, &device.open()?)?)
 }
 
 /// The parts of a pipeline that speaks.
-pub fn speech(name: &str, device: DeviceName) -> Result<SpeechParts, Failure> {
+pub fn speech(
+    name: &str,
+    device: DeviceName,
+    weights: WeightsOptions,
+) -> Result<SpeechParts, Failure> {
     let unknown = !names().any(|known| known == name) && !Path::new(name).exists();
     if name == SPEECH && unknown {
         return Err(Failure::input_with(
@@ -171,18 +192,25 @@ pub fn speech(name: &str, device: DeviceName) -> Result<SpeechParts, Failure> {
             "name a pipeline that speaks: --pipeline assets/models/speak/pipeline.toml",
         ));
     }
-    let (definition, source) = open_for(name, Task::TextToSpeech)?;
+    let (definition, source) = open_to_run(name, Task::TextToSpeech, weights)?;
     Ok(build_speech(&definition, &source, &device.open()?)?)
 }
 
 /// A text-to-image pipeline, built.
-pub fn text_to_image(options: &PipelineOptions) -> Result<TextToImage, Failure> {
-    text_to_image_on(&options.pipeline, options.device.device)
+pub fn text_to_image(
+    options: &PipelineOptions,
+    weights: WeightsOptions,
+) -> Result<TextToImage, Failure> {
+    text_to_image_on(&options.pipeline, options.device.device, weights)
 }
 
 /// As [`text_to_image()`], by name and device.
-pub fn text_to_image_on(name: &str, device: DeviceName) -> Result<TextToImage, Failure> {
-    let (definition, source) = open_for(name, Task::TextToImage)?;
+pub fn text_to_image_on(
+    name: &str,
+    device: DeviceName,
+    weights: WeightsOptions,
+) -> Result<TextToImage, Failure> {
+    let (definition, source) = open_to_run(name, Task::TextToImage, weights)?;
     Ok(TextToImage::new(build(
         &definition,
         &source,
@@ -191,13 +219,20 @@ pub fn text_to_image_on(name: &str, device: DeviceName) -> Result<TextToImage, F
 }
 
 /// A video-continuation pipeline, built.
-pub fn video_continuation(options: &PipelineOptions) -> Result<VideoContinuation, Failure> {
-    video_continuation_on(&options.pipeline, options.device.device)
+pub fn video_continuation(
+    options: &PipelineOptions,
+    weights: WeightsOptions,
+) -> Result<VideoContinuation, Failure> {
+    video_continuation_on(&options.pipeline, options.device.device, weights)
 }
 
 /// As [`video_continuation()`], by name and device.
-pub fn video_continuation_on(name: &str, device: DeviceName) -> Result<VideoContinuation, Failure> {
-    let (definition, source) = open_for(name, Task::VideoContinuation)?;
+pub fn video_continuation_on(
+    name: &str,
+    device: DeviceName,
+    weights: WeightsOptions,
+) -> Result<VideoContinuation, Failure> {
+    let (definition, source) = open_to_run(name, Task::VideoContinuation, weights)?;
     let parts = build_video(&definition, &source, &device.open()?)?;
     Ok(VideoContinuation::new(parts))
 }

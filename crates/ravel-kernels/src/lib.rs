@@ -12,9 +12,12 @@
 //! A result depends neither on the number of threads nor on what else is in the batch: every output number is one sum in a fixed
 //! order, computed by one thread.
 
+#![allow(clippy::result_large_err, clippy::large_enum_variant)] // Handles of tensors are large, and boxing them would cost every step.
+
 pub mod attend;
 pub mod blocks;
 pub mod isa;
+pub mod machine;
 pub mod pool;
 pub mod product;
 pub mod random;

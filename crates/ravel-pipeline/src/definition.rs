@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::image_model::ModelPart;
 use crate::tokenizer_part::TokenizerPart;
-use crate::{DefinitionError, PipelineError, Published, Source, SpeechPart, parse_toml};
+use crate::{DefinitionError, KeptAs, PipelineError, Published, Source, SpeechPart, parse_toml};
 
 /// What a pipeline is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -64,6 +64,9 @@ pub struct Definition {
     /// File with the generator's weights: `prefix.*`, `backbone.*`, `head.*` and what belongs to `speech`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<String>,
+    /// Of what type the generator's weights are kept.
+    #[serde(default, skip_serializing_if = "KeptAs::is_auto")]
+    pub weights_type: KeptAs,
     /// How a prompt is split.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<TextPart>,

@@ -20,6 +20,7 @@ mod speech_model;
 mod tokenizer_part;
 mod toml_error;
 mod video;
+mod weights_type;
 
 pub use build::{Parts, build, build_tokenizer, build_video_tokenizer};
 pub use caption::CaptionConditioner;
@@ -28,7 +29,9 @@ pub use conditioner::{ClassConditioner, Conditioner, WordConditioner};
 pub use definition::{BackbonePart, Definition, Task, TextPart, schema};
 pub use image_model::{ModelPart, build_random};
 pub use known::{Files, PUBLISHED_TOKENIZERS};
-pub use language::{LanguageParts, build_language, check_vocabulary};
+pub use language::{
+    FreshLanguage, LanguageParts, build_language, build_random_language, check_vocabulary,
+};
 pub use published::Published;
 pub use sizes::Sizes;
 pub use sound::build_sound_tokenizer;
@@ -41,6 +44,7 @@ pub use speech_model::{
 pub use tokenizer_part::TokenizerPart;
 pub use toml_error::{DefinitionError, parse_toml};
 pub use video::{TextParts, VideoParts, build_video};
+pub use weights_type::KeptAs;
 
 /// What keeps a pipeline from being built.
 #[derive(Debug, thiserror::Error)]

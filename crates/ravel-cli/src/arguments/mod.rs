@@ -9,6 +9,7 @@ use std::str::FromStr;
 use burn::tensor::Device;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use ravel_pipeline::KeptAs;
 
 use crate::failure::Failure;
 
@@ -16,7 +17,8 @@ pub use generate::{
     Check, Contrastive, ImageOptions, MethodOptions, SpeakOptions, TextOptions, VideoOptions,
 };
 pub use manage::{
-    BenchCommand, BenchImageOptions, ModelsCommand, PipelinesCommand, Preset, TokenizerCommand,
+    BenchCommand, BenchDecodeOptions, BenchImageOptions, ModelsCommand, NarrowType,
+    PipelinesCommand, Preset, QuantizeOptions, TokenizerCommand,
 };
 
 const EXAMPLES: &str = "Examples:
@@ -94,6 +96,11 @@ tell those who hear it that it is generated, as every file does that is written 
     /// Published checkpoints: list, pull, verify and remove them.
     #[command(subcommand)]
     Models(ModelsCommand),
+    /// Write a checkpoint with its weights in fewer bits.
+    #[command(after_help = "Examples:
+  ravel quantize model.safetensors model-q8.safetensors --type q8
+  ravel text \"It is a truth\" --weights-type q8")]
+    Quantize(QuantizeOptions),
     /// Measure how long a published model's sizes take on this machine, from random weights.
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -123,6 +130,15 @@ pub struct DeviceOptions {
     /// Where to compute: `cpu`, or `wgpu`, `wgpu:1`, … in builds with the feature `gpu`.
     #[arg(long, default_value = "cpu", value_name = "DEVICE")]
     pub device: DeviceName,
+}
+
+/// Of what type weights are kept.
+#[derive(Args, Clone, Copy)]
+pub struct WeightsOptions {
+    /// Keep the generator's weights on the CPU as `f32`, `f16`, `bf16`, `q8` or `q4`; `auto` takes the narrowest type that changes no
+    /// number. The pipeline's own without it.
+    #[arg(long, value_name = "TYPE")]
+    pub weights_type: Option<KeptAs>,
 }
 
 /// Sampling settings; the pipeline's own where none is given.
@@ -160,6 +176,8 @@ pub struct ReplayOptions {
     pub force: bool,
     #[command(flatten)]
     pub device: DeviceOptions,
+    #[command(flatten)]
+    pub weights: WeightsOptions,
 }
 
 #[derive(Args)]
@@ -186,6 +204,8 @@ pub struct TrainOptions {
 pub struct EvalOptions {
     #[command(flatten)]
     pub pipeline: PipelineOptions,
+    #[command(flatten)]
+    pub weights: WeightsOptions,
     /// Captioned pictures or recordings (JSON lines), or a text; the default data of the pipeline without it.
     #[arg(long, value_name = "ROWS")]
     pub data: Option<PathBuf>,
