@@ -5,7 +5,7 @@ RAVEL := target/release/ravel
 # Video files in `make demo` and `make test`, through FFmpeg's libraries.
 VIDEO := --features ravel-cli/video
 
-.PHONY: demo test test-gpu data data-speech data-text data-video bench bench-peers bench-peers-tokenizer setup setup-gpu setup-video setup-data setup-data-speech setup-data-text
+.PHONY: demo test test-gpu data data-speech data-text data-video bench bench-peers bench-peers-decode bench-peers-tokenizer instructions setup setup-gpu setup-video setup-data setup-data-speech setup-data-text
 
 ## Builds Ravel and makes pictures, a clip that goes on, speech and a text with the embedded defaults, in ./demo.
 demo: setup-video
@@ -66,6 +66,20 @@ setup-peers: setup
 	$(CARGO) build --release --package ravel-cli
 	@test -x $(PEERS)/bin/python || python3 -m venv $(PEERS) 2>/dev/null || { sudo=$$(command -v sudo || true); $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends python3-venv && python3 -m venv $(PEERS); }
 	$(PEERS)/bin/pip install --quiet "torch>=2.4" numpy
+
+## A position of LLaMA at 111 million parameters beside the same sizes in llama.cpp (built from PyPI's source), candle and PyTorch.
+bench-peers-decode: setup
+	$(CARGO) build --release --package ravel-cli
+	@test -x $(PEERS)/bin/python || python3 -m venv $(PEERS) 2>/dev/null || { sudo=$$(command -v sudo || true); $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends python3-venv && python3 -m venv $(PEERS); }
+	$(PEERS)/bin/pip install --quiet "torch>=2.4" numpy gguf
+	CMAKE_ARGS="-DGGML_NATIVE=ON" $(PEERS)/bin/pip install --quiet llama-cpp-python
+	$(CARGO) build --release --manifest-path benches/peers/candle/Cargo.toml --target-dir target/peers/candle
+	$(PEERS)/bin/python benches/peers/compare_decode.py $(ARGS)
+
+## Instructions of each kernel beside those of the last time, counted by callgrind.
+instructions: setup
+	@command -v valgrind >/dev/null || { sudo=$$(command -v sudo || true); $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends valgrind libc6-dbg; }
+	$(CARGO) xtask instructions
 
 setup:
 	@command -v $(CARGO) >/dev/null || { echo "Rust is needed: https://rustup.rs"; exit 2; }

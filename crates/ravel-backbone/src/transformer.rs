@@ -11,8 +11,8 @@ use burn::nn::{Dropout, DropoutConfig, Linear};
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use ravel_core::{Backbone, Condition, LayerState, State, StepInput};
 use ravel_nn::{
-    Attention, CrossAttention, FeedForward, FinalModulation, Modulation, Norm, Padding, Rotary,
-    Rotation, Sight, activated, init,
+    Attention, CrossAttention, FeedForward, FinalModulation, Modulation, Norm, Padding, Project,
+    Rotary, Rotation, Sight, activated, init,
 };
 
 use crate::TransformerConfig;
@@ -220,7 +220,7 @@ impl Transformer {
                 .shared_modulation
                 .as_ref()
                 .zip(modulation.clone())
-                .map(|(shared, activated)| shared.forward(activated)),
+                .map(|(shared, activated)| shared.project(activated)),
             sight: sight(window),
             full_sight: mixed.then(|| sight(None)),
             beside: Sight::beside(m, condition.cross_hidden.as_ref(), dtype, &device),
@@ -367,11 +367,21 @@ impl Block {
         };
 
         let inner = enter(self.attention_norm.forward(x.clone()), &to_attention);
-        let (inner, memory) = self
-            .attention
-            .forward(inner, pass.rotation.as_ref(), sight, memory);
-        let inner = scaled(inner, &self.attention_strength);
-        let mut x = x + self.dropout.forward(leave(inner, &to_attention));
+        let rotation = pass.rotation.as_ref();
+        // Where nothing comes between a branch and its sum, the last product of the branch adds.
+        let plain = self.adds_at_once(&x);
+        let (mut x, memory) =
+            if plain && to_attention.is_none() && self.attention_strength.is_none() {
+                self.attention
+                    .forward_onto(inner, x, rotation, sight, memory)
+            } else {
+                let (inner, memory) = self.attention.forward(inner, rotation, sight, memory);
+                let inner = scaled(inner, &self.attention_strength);
+                (
+                    x + self.dropout.forward(leave(inner, &to_attention)),
+                    memory,
+                )
+            };
 
         if let (Some(norm), Some(cross), Some(beside)) =
             (&self.cross_norm, &self.cross, cross_memory)
@@ -381,12 +391,20 @@ impl Block {
         }
 
         let inner = enter(self.feed_forward_norm.forward(x.clone()), &to_feed_forward);
+        if plain && to_feed_forward.is_none() && self.feed_forward_strength.is_none() {
+            return (self.feed_forward.forward_onto(inner, x), memory);
+        }
         let inner = scaled(
             self.feed_forward.forward(inner),
             &self.feed_forward_strength,
         );
         let inner = leave(inner, &to_feed_forward);
         (x + self.dropout.forward(inner), memory)
+    }
+
+    /// Whether nothing is dropped: only training drops.
+    fn adds_at_once(&self, x: &Tensor<3>) -> bool {
+        self.dropout.prob == 0.0 || !x.device().is_autodiff()
     }
 }
 

@@ -12,7 +12,7 @@ use text_to_image::{Request, Shown, TINY, TextToImage};
 use crate::arguments::{BenchCommand, BenchImageOptions, Preset};
 use crate::failure::Failure;
 use crate::progress::say;
-use crate::{bench_tokenizer, interrupt, pipelines, system};
+use crate::{bench_decode, bench_tokenizer, interrupt, pipelines, system};
 
 /// The class of every measured picture: golden retriever.
 const CLASS: &str = "207";
@@ -40,6 +40,7 @@ pub fn run(command: &BenchCommand) -> Result<(), Failure> {
     match command {
         BenchCommand::Image(options) => image(options),
         BenchCommand::Tokenizer(options) => bench_tokenizer::run(options),
+        BenchCommand::Decode(options) => bench_decode::run(options),
     }
 }
 
@@ -53,7 +54,10 @@ fn definition(preset: Preset) -> Result<(Definition, Source), Failure> {
 
 fn image(options: &BenchImageOptions) -> Result<(), Failure> {
     use_threads(options.threads)?;
-    let (definition, source) = definition(options.preset)?;
+    let (mut definition, source) = definition(options.preset)?;
+    if let Some(kept) = options.weights.weights_type {
+        definition.weights_type = kept;
+    }
     let device = options.device.device.open()?;
     let start = Instant::now();
     device.seed(Seed::new(options.seed).named("random weights").number());
@@ -103,7 +107,7 @@ fn image(options: &BenchImageOptions) -> Result<(), Failure> {
 }
 
 /// Limits the threads that products are computed on.
-pub(crate) fn use_threads(threads: Option<usize>) -> Result<(), Failure> {
+pub fn use_threads(threads: Option<usize>) -> Result<(), Failure> {
     let Some(threads) = threads else {
         return Ok(());
     };

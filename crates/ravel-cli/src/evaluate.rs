@@ -56,7 +56,7 @@ pub fn run(options: &EvalOptions) -> Result<(), Failure> {
     if definition.task == Task::TextGeneration {
         return text::evaluate(options);
     }
-    let pipeline = pipelines::text_to_image(&options.pipeline)?;
+    let pipeline = pipelines::text_to_image(&options.pipeline, options.weights)?;
     let device = pipeline.parts().device.clone();
     let size = pipeline.parts().tokenizer.image_spec().signal_size.0;
     let rows = options

@@ -84,7 +84,11 @@ struct Made {
 
 /// Measures.
 pub fn run(options: &EvalOptions) -> Result<(), Failure> {
-    let pipeline = open(&options.pipeline.pipeline, options.pipeline.device.device)?;
+    let pipeline = open(
+        &options.pipeline.pipeline,
+        options.pipeline.device.device,
+        options.weights,
+    )?;
     let rate = pipeline.sample_rate_hz();
     let data = options.data.clone().unwrap_or_else(|| PathBuf::from(DATA));
     let known = Recording::spread(&data, Split::HeldOut, options.utterances, rate)?;

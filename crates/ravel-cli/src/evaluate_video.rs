@@ -24,7 +24,7 @@ const SHEET_FRAMES: usize = 16;
 
 /// Measures.
 pub fn run(options: &EvalOptions) -> Result<(), Failure> {
-    let pipeline = pipelines::video_continuation(&options.pipeline)?;
+    let pipeline = pipelines::video_continuation(&options.pipeline, options.weights)?;
     let (size, _) = pipeline.frame_size();
     let clips = Clips::read(&DataConfig {
         rows: options

@@ -44,7 +44,11 @@ pub fn run(options: &ImageOptions) -> Result<(), Failure> {
     if let Some(classes) = definition.classes(&source)? {
         check_classes(&classes, &prompts)?;
     }
-    let pipeline = pipelines::image(&options.pipeline.pipeline, options.pipeline.device.device)?;
+    let pipeline = pipelines::image(
+        &options.pipeline.pipeline,
+        options.pipeline.device.device,
+        options.weights,
+    )?;
     let repeated = prompts
         .iter()
         .flat_map(|prompt| std::iter::repeat_n(prompt.clone(), options.number));
@@ -428,7 +432,7 @@ pub fn replay(options: &ReplayOptions) -> Result<(), Failure> {
             "replay single pictures",
         ));
     };
-    let pipeline = pipelines::image(&metadata.pipeline, options.device.device)?;
+    let pipeline = pipelines::image(&metadata.pipeline, options.device.device, options.weights)?;
     if pipeline.hash() != metadata.hash {
         return Err(Failure::input_with(
             format!(

@@ -3,6 +3,7 @@
 
 mod arguments;
 mod bench;
+mod bench_decode;
 mod bench_tokenizer;
 mod clip_tokenizer;
 mod doctor;
@@ -16,6 +17,7 @@ mod interrupt;
 mod models;
 mod pipelines;
 mod progress;
+mod quantize;
 mod recogniser;
 mod sound_tokenizer;
 mod speak;
@@ -72,6 +74,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Eval(options)) => evaluate::run(&options),
         Some(Command::Pipelines(command)) => pipelines::run(&command),
         Some(Command::Models(command)) => models::run(&command),
+        Some(Command::Quantize(options)) => quantize::run(&options),
         Some(Command::Bench(command)) => bench::run(&command),
         Some(Command::Doctor(options)) => doctor::run(&options),
         Some(Command::Completions { shell }) => {

@@ -13,7 +13,7 @@ use text_to_image::{ImagePipeline, LatentsToImage, PUBLISHED, TextToImage};
 use text_to_speech::{PublishedSound, SoundPipeline, TextToSpeech};
 use video_continuation::VideoContinuation;
 
-use crate::arguments::{DeviceName, PipelineOptions, PipelinesCommand};
+use crate::arguments::{DeviceName, PipelineOptions, PipelinesCommand, WeightsOptions};
 use crate::failure::Failure;
 use crate::progress::say;
 
@@ -151,6 +151,24 @@ pub fn open_for(name: &str, task: Task) -> Result<(Definition, Source), Failure>
     }
 }
 
+/// As [`open_for`], with weights of the type that is asked for.
+fn open_to_run(
+    name: &str,
+    task: Task,
+    weights: WeightsOptions,
+) -> Result<(Definition, Source), Failure> {
+    let (definition, source) = open_for(name, task)?;
+    Ok((kept_as(definition, weights), source))
+}
+
+/// The definition with weights of the type that is asked for.
+fn kept_as(mut definition: Definition, weights: WeightsOptions) -> Definition {
+    if let Some(kept) = weights.weights_type {
+        definition.weights_type = kept;
+    }
+    definition
+}
+
 /// A definition among files in this program.
 pub fn of_files(name: &str, files: Files) -> Result<(Definition, Source), Failure> {
     let source = Source::Embedded(files);
@@ -160,27 +178,40 @@ pub fn of_files(name: &str, files: Files) -> Result<(Definition, Source), Failur
 }
 
 /// The parts of a pipeline that makes text.
-pub fn language(name: &str, device: DeviceName) -> Result<LanguageParts, Failure> {
-    let (definition, source) = open_for(name, Task::TextGeneration)?;
+pub fn language(
+    name: &str,
+    device: DeviceName,
+    weights: WeightsOptions,
+) -> Result<LanguageParts, Failure> {
+    let (definition, source) = open_to_run(name, Task::TextGeneration, weights)?;
     Ok(build_language(&definition, &source, &device.open()?)?)
 }
 
 /// A pipeline that makes sound from a text: speech, or music.
-pub fn sound(name: &str, device: DeviceName) -> Result<SoundPipeline, Failure> {
+pub fn sound(
+    name: &str,
+    device: DeviceName,
+    weights: WeightsOptions,
+) -> Result<SoundPipeline, Failure> {
     if known().any(|(known, _)| *known == name) || Path::new(name).exists() {
         let (definition, source) = open(name)?;
         if definition.sound_model.is_some() {
+            let definition = kept_as(definition, weights);
             let parts = build_sound_model(&definition, &source, &device.open()?)?;
             return Ok(SoundPipeline::Published(PublishedSound::new(parts)));
         }
     }
     Ok(SoundPipeline::Trained(TextToSpeech::new(speech(
-        name, device,
+        name, device, weights,
     )?)))
 }
 
 /// The parts of a pipeline that speaks and was trained here.
-pub fn speech(name: &str, device: DeviceName) -> Result<SpeechParts, Failure> {
+pub fn speech(
+    name: &str,
+    device: DeviceName,
+    weights: WeightsOptions,
+) -> Result<SpeechParts, Failure> {
     let unknown = !names().any(|known| known == name) && !Path::new(name).exists();
     if name == SPEECH && unknown {
         return Err(Failure::input_with(
@@ -188,7 +219,7 @@ pub fn speech(name: &str, device: DeviceName) -> Result<SpeechParts, Failure> {
             "name a pipeline that speaks: --pipeline assets/models/speak/pipeline.toml",
         ));
     }
-    let (definition, source) = open_for(name, Task::TextToSpeech)?;
+    let (definition, source) = open_to_run(name, Task::TextToSpeech, weights)?;
     if definition.sound_model.is_some() {
         return Err(Failure::input_with(
             format!("`{name}` is a published model, one that was trained here is needed"),
@@ -199,8 +230,12 @@ pub fn speech(name: &str, device: DeviceName) -> Result<SpeechParts, Failure> {
 }
 
 /// A pipeline that makes pictures from words, of codes or of latents.
-pub fn image(name: &str, device: DeviceName) -> Result<ImagePipeline, Failure> {
-    let (definition, source) = open_for(name, Task::TextToImage)?;
+pub fn image(
+    name: &str,
+    device: DeviceName,
+    weights: WeightsOptions,
+) -> Result<ImagePipeline, Failure> {
+    let (definition, source) = open_to_run(name, Task::TextToImage, weights)?;
     let device = device.open()?;
     Ok(match definition.makes_latents() {
         true => {
@@ -215,13 +250,20 @@ pub fn image(name: &str, device: DeviceName) -> Result<ImagePipeline, Failure> {
 }
 
 /// A text-to-image pipeline of codes, built.
-pub fn text_to_image(options: &PipelineOptions) -> Result<TextToImage, Failure> {
-    text_to_image_on(&options.pipeline, options.device.device)
+pub fn text_to_image(
+    options: &PipelineOptions,
+    weights: WeightsOptions,
+) -> Result<TextToImage, Failure> {
+    text_to_image_on(&options.pipeline, options.device.device, weights)
 }
 
 /// As [`text_to_image()`], by name and device.
-pub fn text_to_image_on(name: &str, device: DeviceName) -> Result<TextToImage, Failure> {
-    let (definition, source) = open_for(name, Task::TextToImage)?;
+pub fn text_to_image_on(
+    name: &str,
+    device: DeviceName,
+    weights: WeightsOptions,
+) -> Result<TextToImage, Failure> {
+    let (definition, source) = open_to_run(name, Task::TextToImage, weights)?;
     if definition.makes_latents() {
         return Err(Failure::input_with(
             format!("`{name}` fills in latents, a pipeline of codes is needed"),
@@ -236,13 +278,20 @@ pub fn text_to_image_on(name: &str, device: DeviceName) -> Result<TextToImage, F
 }
 
 /// A video-continuation pipeline, built.
-pub fn video_continuation(options: &PipelineOptions) -> Result<VideoContinuation, Failure> {
-    video_continuation_on(&options.pipeline, options.device.device)
+pub fn video_continuation(
+    options: &PipelineOptions,
+    weights: WeightsOptions,
+) -> Result<VideoContinuation, Failure> {
+    video_continuation_on(&options.pipeline, options.device.device, weights)
 }
 
 /// As [`video_continuation()`], by name and device.
-pub fn video_continuation_on(name: &str, device: DeviceName) -> Result<VideoContinuation, Failure> {
-    let (definition, source) = open_for(name, Task::VideoContinuation)?;
+pub fn video_continuation_on(
+    name: &str,
+    device: DeviceName,
+    weights: WeightsOptions,
+) -> Result<VideoContinuation, Failure> {
+    let (definition, source) = open_to_run(name, Task::VideoContinuation, weights)?;
     let parts = build_video(&definition, &source, &device.open()?)?;
     Ok(VideoContinuation::new(parts))
 }

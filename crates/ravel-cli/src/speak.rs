@@ -11,7 +11,7 @@ use ravel_media::{MediaError, SoundFormat, read_clip_text, read_sound, wav_text}
 use serde_json::json;
 use text_to_speech::{Checks, Metadata, Plan, Reference, Request, SoundPipeline, TextToSpeech};
 
-use crate::arguments::{Check, DeviceName, ReplayOptions, SpeakOptions};
+use crate::arguments::{Check, DeviceName, ReplayOptions, SpeakOptions, WeightsOptions};
 use crate::failure::Failure;
 use crate::speech_file::{COMMENT, Output, Sink};
 use crate::{interrupt, pipelines, progress};
@@ -27,7 +27,11 @@ const LONGEST_REFERENCE: f64 = 60.0;
 pub fn run(options: &SpeakOptions) -> Result<(), Failure> {
     let text = given(options)?;
     let output = Output::plan(options, &text)?;
-    let pipeline = pipelines::sound(&options.pipeline, options.device.device)?;
+    let pipeline = pipelines::sound(
+        &options.pipeline,
+        options.device.device,
+        options.weights,
+    )?;
     let request = Request {
         text,
         voice: options.voice.clone(),
@@ -264,8 +268,12 @@ fn sampler(own: &SamplerConfig, given: &SpeakOptions) -> Result<SamplerConfig, F
 }
 
 /// A pipeline that speaks and was trained here.
-pub fn open(name: &str, device: DeviceName) -> Result<TextToSpeech, Failure> {
-    Ok(TextToSpeech::new(pipelines::speech(name, device)?))
+pub fn open(
+    name: &str,
+    device: DeviceName,
+    weights: WeightsOptions,
+) -> Result<TextToSpeech, Failure> {
+    Ok(TextToSpeech::new(pipelines::speech(name, device, weights)?))
 }
 
 /// What a recording says about how it was made; nothing of another kind of file.
@@ -310,7 +318,7 @@ pub fn replay(options: &ReplayOptions, said: &str) -> Result<(), Failure> {
     let metadata: Metadata = serde_json::from_str(said).map_err(|error| {
         Failure::input(format!("{shown}: its metadata cannot be read: {error}"))
     })?;
-    let pipeline = pipelines::sound(&metadata.pipeline, options.device.device)?;
+    let pipeline = pipelines::sound(&metadata.pipeline, options.device.device, options.weights)?;
     if pipeline.hash() != metadata.hash {
         return Err(Failure::input_with(
             format!(

@@ -11,7 +11,9 @@ use text_generation::{
     ChatError, ChatTemplates, Date, Message, Output, Prompt, Request, Role, TextGeneration, Token,
 };
 
-use crate::arguments::{Contrastive, DeviceName, EvalOptions, MethodOptions, TextOptions};
+use crate::arguments::{
+    Contrastive, DeviceName, EvalOptions, MethodOptions, TextOptions, WeightsOptions,
+};
 use crate::failure::Failure;
 use crate::{interrupt, pipelines, progress};
 
@@ -29,9 +31,9 @@ pub fn run(options: &TextOptions) -> Result<(), Failure> {
     if given.is_empty() {
         return Err(text_generation::Error::Empty.into());
     }
-    let mut pipeline = open(&options.pipeline, options.device.device)?;
+    let mut pipeline = open(&options.pipeline, options.device.device, options.weights)?;
     if let Some(draft) = &options.method.draft {
-        let draft = pipelines::language(draft, options.device.device)?;
+        let draft = pipelines::language(draft, options.device.device, options.weights)?;
         pipeline = pipeline.with_draft(draft, options.method.draft_tokens)?;
     }
     let request = Request {
@@ -213,8 +215,14 @@ fn of_token(token: &Token) -> Value {
     })
 }
 
-fn open(name: &str, device: DeviceName) -> Result<TextGeneration, Failure> {
-    Ok(TextGeneration::new(pipelines::language(name, device)?))
+fn open(
+    name: &str,
+    device: DeviceName,
+    weights: WeightsOptions,
+) -> Result<TextGeneration, Failure> {
+    Ok(TextGeneration::new(pipelines::language(
+        name, device, weights,
+    )?))
 }
 
 /// Measures how well a pipeline foretells a text.
@@ -223,7 +231,11 @@ pub fn evaluate(options: &EvalOptions) -> Result<(), Failure> {
     let path = path.unwrap_or_else(|| PathBuf::from(HELD_OUT));
     let shown = path.display().to_string();
     let text = read(open_file(&path)?, &shown)?;
-    let pipeline = open(&options.pipeline.pipeline, options.pipeline.device.device)?;
+    let pipeline = open(
+        &options.pipeline.pipeline,
+        options.pipeline.device.device,
+        options.weights,
+    )?;
     let bar = progress::bar(1000, options.quiet);
     let measure = pipeline
         .measure(&text, &mut |share| {

@@ -85,7 +85,11 @@ pub fn run(options: &VideoOptions) -> Result<(), Failure> {
         check_free(report, options.force)?;
     }
     let mut given = Given::open(&options.input, options.fps)?;
-    let pipeline = pipelines::video_continuation_on(&options.pipeline, options.device.device)?;
+    let pipeline = pipelines::video_continuation_on(
+        &options.pipeline,
+        options.device.device,
+        options.weights,
+    )?;
     given.read(&pipeline, options.context, options.extend_all)?;
     let job = Job::new(&pipeline, options, given)?;
     job.run(&target, &output, options)
@@ -439,7 +443,11 @@ pub fn replay(options: &ReplayOptions, said: Said) -> Result<(), Failure> {
     let wrong = |_| Failure::input(format!("{shown}: its metadata names no rate"));
     let rate: FrameRate = said.frames_per_second.parse().map_err(wrong)?;
     let mut given = Given::open(&input, said.resampled.then_some(rate))?;
-    let pipeline = pipelines::video_continuation_on(&said.how.pipeline, options.device.device)?;
+    let pipeline = pipelines::video_continuation_on(
+        &said.how.pipeline,
+        options.device.device,
+        options.weights,
+    )?;
     if pipeline.parts().hash != said.how.hash {
         return Err(Failure::input_with(
             format!(

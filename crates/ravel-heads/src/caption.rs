@@ -6,7 +6,7 @@ use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::tensor::{Bool, Device, Tensor};
 use ravel_core::{Condition, Result};
-use ravel_nn::{Activation, init};
+use ravel_nn::{Activation, Project, init};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -83,7 +83,7 @@ impl CaptionEmbedding {
     /// - `features`: `[batch, n, feature_width]`
     /// - returns: `[batch, n, d_model]`
     pub fn embedded(&self, features: Tensor<3>) -> Tensor<3> {
-        let inner = Activation::GeluTanh.forward(self.up.forward(features));
-        self.out.forward(inner)
+        let inner = self.up.project_to(features, Activation::GeluTanh);
+        self.out.project(inner)
     }
 }

@@ -14,7 +14,7 @@ use ravel_core::{
     Attend, Backbone, Codes, Condition, Head, Layout, Pyramid, Result, Sampler, State, StepInput,
     Unit,
 };
-use ravel_nn::init;
+use ravel_nn::{Project, init};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -159,7 +159,7 @@ impl DepthHead {
     /// - returns: `[r, n, w]`
     pub fn hidden(&self, hidden: Tensor<3>) -> Tensor<3> {
         match &self.projection {
-            Some(projection) => projection.forward(hidden),
+            Some(projection) => projection.project(hidden),
             None => hidden,
         }
     }
@@ -178,7 +178,7 @@ impl DepthHead {
         let offsets = Tensor::<1, Int>::arange(0..n as i64, &codes.device()) + first as i64;
         let vectors = embedding(self.codebook.val(), codes + (offsets * step).unsqueeze());
         match (&self.projection, self.config.projection) {
-            (Some(projection), DepthProjection::Both) => projection.forward(vectors),
+            (Some(projection), DepthProjection::Both) => projection.project(vectors),
             _ => vectors,
         }
     }

@@ -11,7 +11,7 @@ use ravel_core::{
     Attend, Backbone, Condition, Error, Filling, Masked, Noise, Place, Result, StepInput,
 };
 use ravel_nn::conv::{pixel_shuffle, pixel_unshuffle};
-use ravel_nn::{Norm, NormConfig, NormKind, init};
+use ravel_nn::{Norm, NormConfig, NormKind, Project, init};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -144,7 +144,7 @@ impl MaskedLatent {
         let [batch, _, _] = latents.dims();
         let (buffer, e) = (self.config.buffer, self.config.encoder_width);
         let front = classes.unsqueeze_dim::<3>(1).expand([batch, buffer, e]);
-        let all = Tensor::cat(vec![front, self.latent_in.forward(latents)], 1);
+        let all = Tensor::cat(vec![front, self.latent_in.project(latents)], 1);
         let all = all + self.encoder_positions.val().unsqueeze();
         let shown = known.iter().map(|row| {
             let row = row.iter().map(|position| buffer + position);
@@ -160,7 +160,7 @@ impl MaskedLatent {
     /// - returns: `[b, B + L, f]`
     pub fn decoder_input(&self, hidden: Tensor<3>, known: &[Vec<usize>]) -> Tensor<3> {
         let (buffer, positions) = (self.config.buffer, self.config.positions);
-        let hidden = self.decoder_in.forward(hidden);
+        let hidden = self.decoder_in.project(hidden);
         let [batch, shown, width] = hidden.dims();
         // Row 0 is the mark, hidden states follow.
         let rows = Tensor::cat(

@@ -16,7 +16,7 @@ use ravel_core::{
     Attend, Condition, Error, FarFrames, FrameHead, FramePlace, FrameSight, Result, StepInput,
     VideoSpec,
 };
-use ravel_nn::init;
+use ravel_nn::{Project, init};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -207,7 +207,7 @@ impl NextFrame {
     pub fn logits_of(&self, hidden: Tensor<3>, frames: usize) -> Tensor<3> {
         let len = frames * self.positions();
         let total = hidden.dims()[1];
-        self.scores.forward(hidden.narrow(1, total - len, len))
+        self.scores.project(hidden.narrow(1, total - len, len))
     }
 
     fn sight(&self, lead: usize, far_frames: usize, near_start: usize) -> FrameSight {
@@ -230,7 +230,7 @@ impl NextFrame {
         let codes = embedding(self.code_embedding.val(), known);
         let places = self.positions.val();
         let [n, width] = places.dims();
-        let x = self.features.forward(features) + codes;
+        let x = self.features.project(features) + codes;
         (x.reshape([batch, len / n, n, width]) + places.reshape([1, 1, n, width]))
             .reshape([batch, len, width])
     }
@@ -246,7 +246,7 @@ impl NextFrame {
         let frames = len / n;
         let x = self
             .features
-            .forward(features)
+            .project(features)
             .reshape([batch, frames, n, width])
             + places.reshape([1, 1, n, width]);
         let cells = x.reshape([
@@ -345,6 +345,6 @@ impl FrameHead for NextFrame {
     }
 
     fn logits(&self, hidden: Tensor<3>) -> Tensor<3> {
-        self.scores.forward(hidden)
+        self.scores.project(hidden)
     }
 }

@@ -15,7 +15,7 @@ use ravel_core::{
     Attend, Codes, Condition, Error, Head, Layout, Pyramid, Result, Sampler, Scored, StepInput,
     Unit,
 };
-use ravel_nn::init;
+use ravel_nn::{Project, init};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -204,7 +204,7 @@ impl NextScale {
         let mut parts: Vec<_> = self.prefix_before(condition).into_iter().collect();
         parts.push(self.placed(self.started(batch, condition), &units[..1]));
         if after > 0 {
-            parts.push(self.placed(self.features.forward(features), &units[1..]));
+            parts.push(self.placed(self.features.project(features), &units[1..]));
         }
         let mut runs = self.prefix_runs(lead);
         runs.extend(units.iter().map(Unit::len));
@@ -225,7 +225,7 @@ impl NextScale {
     pub fn logits_of(&self, hidden: Tensor<3>) -> Tensor<3> {
         let total = hidden.dims()[1];
         let n = self.layout.len();
-        self.out.forward(hidden.narrow(1, total - n, n))
+        self.out.project(hidden.narrow(1, total - n, n))
     }
 
     /// Positions before the first scale.
@@ -339,7 +339,7 @@ impl Head for NextScale {
             let units = self.layout.blocks();
             let canvas = canvas_of(so_far, &units[..unit.index], pyramid);
             let features = pyramid.features_for(&canvas, unit.index);
-            self.features.forward(features)
+            self.features.project(features)
         };
         let device = embedded.device();
         let lead = self.lead(condition);
@@ -357,7 +357,7 @@ impl Head for NextScale {
         sampler: &mut dyn Sampler,
     ) -> Result<Tensor<3, Int>> {
         let ids = self.config.codebook_size;
-        let scores = self.out.forward(hidden);
+        let scores = self.out.project(hidden);
         let codes = (0..self.config.depth).map(|depth| {
             let scores = scores.clone().narrow(2, depth * ids, ids);
             sampler.pick(scores, unit)
@@ -372,6 +372,6 @@ impl Head for NextScale {
 
 impl Scored for NextScale {
     fn logits(&self, hidden: Tensor<3>, _unit: &Unit) -> Tensor<3> {
-        self.out.forward(hidden)
+        self.out.project(hidden)
     }
 }

@@ -14,7 +14,7 @@ use burn::tensor::{Device, Int, Tensor, module::embedding};
 use ravel_core::{
     Attend, Codes, Condition, Head, Layout, Pyramid, Result, Sampler, Scored, StepInput, Unit,
 };
-use ravel_nn::init;
+use ravel_nn::{Project, init, project_by_table};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -199,8 +199,8 @@ impl NextToken {
     /// - returns: `[batch, n, codebook_size]`
     pub fn scores(&self, hidden: Tensor<3>) -> Tensor<3> {
         match &self.out {
-            Some(out) => out.forward(hidden),
-            None => burn::tensor::module::linear(hidden, self.codebook.val().transpose(), None),
+            Some(out) => out.project(hidden),
+            None => project_by_table(hidden, &self.codebook),
         }
     }
 
@@ -294,7 +294,7 @@ impl NextToken {
     pub fn embedded(&self, ids: Tensor<2, Int>) -> Tensor<3> {
         let vectors = embedding(self.codebook.val(), ids);
         match &self.projection {
-            Some(projection) => projection.forward(vectors),
+            Some(projection) => projection.project(vectors),
             None => vectors,
         }
     }

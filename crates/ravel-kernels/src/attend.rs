@@ -67,9 +67,10 @@ impl Shape {
             assert!(q.len() == width && k.len() == width);
         }
         if let Some(mask) = &inputs.mask {
-            let [b, h] = [mask.batch, mask.heads];
+            let [b, h, p] = [mask.batch, mask.heads, mask.positions];
             assert!((b == 1 || b == batch) && (h == 1 || h == self.n_heads));
-            assert_eq!(mask.values.len(), b * h * n * self.seen(), "mask");
+            assert!(p == 1 || p == n, "position axis of the mask");
+            assert_eq!(mask.values.len(), b * h * p * self.seen(), "mask");
         }
     }
 }
@@ -109,12 +110,14 @@ pub struct Turn<'a> {
 /// What is added to scores.
 #[derive(Debug, Clone, Copy)]
 pub struct Mask<'a> {
-    /// `[batch, heads, n, seen]`.
+    /// `[batch, heads, positions, seen]`.
     pub values: &'a [f32],
     /// The batch or one.
     pub batch: usize,
     /// The query heads or one.
     pub heads: usize,
+    /// The new positions or one.
+    pub positions: usize,
 }
 
 /// What a step brings.
@@ -283,9 +286,7 @@ impl Work<'_> {
         scores: &mut [f32],
         out: &mut [f32],
     ) {
-        let Shape {
-            n, width, first, ..
-        } = *self.shape;
+        let Shape { width, first, .. } = *self.shape;
         let seen = scores.len();
         let keys = &self.keys[first * width..(first + seen) * width];
         let values = &self.values[first * width..(first + seen) * width];
@@ -295,7 +296,8 @@ impl Work<'_> {
         }
         if let Some(mask) = &self.inputs.mask {
             let (row, head) = (self.row % mask.batch, q_head % mask.heads);
-            let start = ((row * mask.heads + head) * n + position) * seen;
+            let at = position % mask.positions;
+            let start = ((row * mask.heads + head) * mask.positions + at) * seen;
             for (score, add) in scores.iter_mut().zip(&mask.values[start..start + seen]) {
                 *score += add;
             }

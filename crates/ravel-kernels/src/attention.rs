@@ -53,7 +53,7 @@ pub struct Step<'a> {
     pub turn: Option<Turn<'a>>,
     /// Factor on the scores, one or one per query head.
     pub scales: Vec<f32>,
-    /// Added to the scores, `[1 or batch, 1 or n_heads, n, seen]`.
+    /// Added to the scores, `[1 or batch, 1 or n_heads, 1 or n, seen]`.
     pub mask: Option<&'a Tensor<4>>,
     /// Positions before the new ones.
     pub past: usize,
@@ -177,6 +177,7 @@ impl Parts {
                 values: slice(values),
                 batch: mask.dims()[0],
                 heads: mask.dims()[1],
+                positions: mask.dims()[2],
             }),
         });
     }

@@ -20,6 +20,7 @@ pub mod attend;
 pub mod blocks;
 pub mod conv;
 pub mod isa;
+pub mod machine;
 pub mod norm;
 pub mod pool;
 pub mod product;

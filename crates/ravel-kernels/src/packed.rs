@@ -128,6 +128,29 @@ impl Packed {
         packed
     }
 
+    /// The narrowest type that holds all of the numbers as they are, if one does; eight and four bits where the numbers come from a
+    /// file of them.
+    pub fn lossless(pool: &Pool, values: &[f32], shape: [usize; 2]) -> Option<WeightsType> {
+        if let Some(kind) = [WeightsType::Q4, WeightsType::Q8].into_iter().find(|kind| {
+            // A few rows tell at once what is no such file.
+            let few = shape[0].min(BLOCK);
+            let same = |rows: usize| {
+                let values = &values[..rows * shape[1]];
+                let packed = Self::new(pool, values, [rows, shape[1]], *kind);
+                let unpacked = packed.unpacked(pool);
+                unpacked.iter().zip(values).all(|(a, b)| a == b)
+            };
+            same(few) && same(shape[0])
+        }) {
+            return Some(kind);
+        }
+        if values.iter().all(|x| x.to_bits() & 0xffff == 0) {
+            return Some(WeightsType::Bf16);
+        }
+        let half = |x: &f32| f16::from_f32(*x).to_f32().to_bits() == x.to_bits();
+        values.iter().all(half).then_some(WeightsType::F16)
+    }
+
     /// The numbers that the products see, row after row.
     pub fn unpacked(&self, pool: &Pool) -> Vec<f32> {
         let mut values = vec![0.0; self.k * self.n];
@@ -303,6 +326,17 @@ fn pack_blocks(
 mod tests {
     use super::*;
     use crate::random::Random;
+
+    #[test]
+    fn numbers_of_a_narrower_type_are_found() {
+        let (mut random, pool, shape) = (Random::new(10), Pool::new(2), [70, 40]);
+        let values = random.normals(70 * 40);
+        assert_eq!(Packed::lossless(&pool, &values, shape), None);
+        for kind in WeightsType::ALL.into_iter().skip(1) {
+            let narrow = Packed::new(&pool, &values, shape, kind).unpacked(&pool);
+            assert_eq!(Packed::lossless(&pool, &narrow, shape), Some(kind));
+        }
+    }
 
     /// The numbers as the type rounds them, one by one.
     fn rounded(values: &[f32], [k, n]: [usize; 2], kind: WeightsType) -> Vec<f32> {

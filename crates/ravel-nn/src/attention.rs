@@ -6,23 +6,26 @@
 //!
 //! Symbols: `b` batch, `n` positions of the step, `m` positions in sight, `h` heads, `d` head width.
 
-use std::ops::Range;
-
 use burn::module::{Module, Param};
 use burn::nn::Linear;
-use burn::tensor::{Bool, Device, Tensor, TensorData, activation};
-use ravel_core::{Attend, LayerState};
+use burn::tensor::{Device, Tensor, activation};
+use ravel_core::LayerState;
+use ravel_kernels::{HeadNorm, Step};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::init;
 use crate::norm::{in_f32, rms_normalised, unit_length};
 use crate::rotary::Rotation;
+use crate::sight::Sight;
+use crate::{Project, init};
 
-/// What is added to the score of a position out of sight: its weight is exactly zero, and a row with
-/// nothing in sight still has finite weights. Half precision ends before the first number.
-const HIDDEN: f32 = -1e9;
-const HIDDEN_HALF: f32 = -3e4;
+/// Heads shorter than this count as long as this where they are brought to length one.
+const SHORTEST: f64 = 1e-12;
+/// The largest learned factor on scores (VAR).
+const MOST: f64 = 100.0;
+
+/// Positions of a step up to which attention reads the memory head by head; of more, batched products are faster.
+const FEW: usize = 16;
 
 /// How queries and keys are brought to a common length.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -125,170 +128,6 @@ struct Heads {
     scale: f64,
 }
 
-/// Positions that fill up short rows.
-#[derive(Debug, Clone, Copy)]
-pub struct Padding<'a> {
-    /// `[batch, any]`: positions that no other position sees; what is beyond its end is not hidden.
-    pub hidden: &'a Tensor<2, Bool>,
-    /// Whether they still see themselves (LlamaGen); they see all that is shown otherwise (T5).
-    pub sees_itself: bool,
-}
-
-/// What the positions of one step see of memory and of each other, worked out once for all layers.
-#[derive(Debug, Clone)]
-pub struct Sight {
-    /// Positions that were there before the step.
-    past: usize,
-    /// The range of all positions, old and new, that any of the step's positions sees.
-    seen: Range<usize>,
-    /// Added to the scores, `[1 or batch, 1 or n_heads, n, seen.len()]`, if not all of `seen` is seen by all.
-    mask: Option<Tensor<4>>,
-}
-
-impl Sight {
-    /// The sight of a step of `n` positions after `past` ones.
-    ///
-    /// - `window`: a position sees the latest `window` positions only, itself included.
-    pub fn new(
-        attend: &Attend,
-        n: usize,
-        past: usize,
-        window: Option<usize>,
-        padding: Option<Padding<'_>>,
-        dtype: burn::tensor::DType,
-        device: &Device,
-    ) -> Self {
-        let far = far(dtype);
-        let total = past + n;
-        let (seen, values): (_, Vec<f32>) = match attend {
-            Attend::Frames(sight) => {
-                let bias = |at: usize| sight.bias(past + at / total, at % total);
-                let values = (0..n * total).map(|at| bias(at).unwrap_or(far));
-                (0..total, values.collect())
-            }
-            runs => {
-                let seen = window.map_or(0, |window| (past + 1).saturating_sub(window))..total;
-                let shown = visible(&runs.blocks(n), past, window, seen.clone());
-                let values = shown.iter().map(|&s| if s { 0.0 } else { far });
-                (seen, values.collect())
-            }
-        };
-        let order = values.iter().any(|&value| value != 0.0).then(|| {
-            let data = TensorData::new(values, [1, 1, n, seen.len()]);
-            Tensor::<4>::from_data(data, (device, dtype))
-        });
-        let padding = padding.map(|padding| {
-            let scores = hidden_scores(padding.hidden, seen.clone(), far, device, dtype);
-            match padding.sees_itself {
-                true => scores * others(n, past, seen.clone(), device, dtype),
-                false => scores,
-            }
-        });
-        let mask = match (order, padding) {
-            (Some(order), Some(padding)) => Some(order + padding),
-            (order, padding) => order.or(padding),
-        };
-        Self { past, seen, mask }
-    }
-
-    /// With numbers that are added to the scores.
-    ///
-    /// # Shapes
-    /// - `bias`: `[1 or batch, n_heads, n, seen]`
-    pub fn with_bias(mut self, bias: Tensor<4>) -> Self {
-        self.mask = Some(match self.mask {
-            Some(mask) => mask + bias,
-            None => bias,
-        });
-        self
-    }
-
-    /// The range of all positions, old and new, that any of the step's positions sees.
-    pub fn seen(&self) -> Range<usize> {
-        self.seen.clone()
-    }
-
-    /// The sight of `m` positions beside the sequence: all see all of them but the hidden ones.
-    ///
-    /// - `hidden`: `[batch, m]`
-    pub fn beside(
-        m: usize,
-        hidden: Option<&Tensor<2, Bool>>,
-        dtype: burn::tensor::DType,
-        device: &Device,
-    ) -> Self {
-        let mask = hidden.map(|hidden| hidden_scores(hidden, 0..m, far(dtype), device, dtype));
-        Self {
-            past: 0,
-            seen: 0..m,
-            mask,
-        }
-    }
-}
-
-/// What hides a position in this precision.
-fn far(dtype: burn::tensor::DType) -> f32 {
-    match dtype {
-        burn::tensor::DType::F16 => HIDDEN_HALF,
-        _ => HIDDEN,
-    }
-}
-
-/// Row by row, whether position `past + i` sees position `seen.start + j`.
-fn visible(blocks: &[usize], past: usize, window: Option<usize>, seen: Range<usize>) -> Vec<bool> {
-    let mut shown = Vec::with_capacity(blocks.iter().sum::<usize>() * seen.len());
-    let mut start = past;
-    for &block in blocks {
-        let end = start + block;
-        for at in start..end {
-            let oldest = window.map_or(0, |window| (at + 1).saturating_sub(window));
-            shown.extend(seen.clone().map(|key| key < end && key >= oldest));
-        }
-        start = end;
-    }
-    shown
-}
-
-/// `[batch, 1, 1, seen.len()]`: `far` where a position is hidden, zero elsewhere.
-fn hidden_scores(
-    hidden: &Tensor<2, Bool>,
-    seen: Range<usize>,
-    far: f32,
-    device: &Device,
-    dtype: burn::tensor::DType,
-) -> Tensor<4> {
-    let [batch, known] = hidden.dims();
-    let scores = Tensor::<2>::zeros([batch, seen.len()], (device, dtype));
-    let upto = known.min(seen.end);
-    if upto <= seen.start {
-        return scores.reshape([batch, 1, 1, seen.len()]);
-    }
-    let part = hidden.clone().slice([0..batch, seen.start..upto]);
-    let len = upto - seen.start;
-    let marked = Tensor::<2>::zeros([batch, len], (device, dtype)).mask_fill(part, far);
-    scores
-        .slice_assign([0..batch, 0..len], marked)
-        .reshape([batch, 1, 1, seen.len()])
-}
-
-/// `[1, 1, n, seen.len()]`: zero where a position meets itself, one elsewhere.
-fn others(
-    n: usize,
-    past: usize,
-    seen: Range<usize>,
-    device: &Device,
-    dtype: burn::tensor::DType,
-) -> Tensor<4> {
-    let m = seen.len();
-    let values: Vec<f32> = (past..past + n)
-        .flat_map(|query| {
-            seen.clone()
-                .map(move |key| f32::from(u8::from(key != query)))
-        })
-        .collect();
-    Tensor::from_data(TensorData::new(values, [1, 1, n, m]), (device, dtype))
-}
-
 /// Self-attention.
 #[derive(Module, Debug)]
 pub struct Attention {
@@ -323,7 +162,45 @@ impl Attention {
         sight: &Sight,
         memory: Option<LayerState>,
     ) -> (Tensor<3>, Option<LayerState>) {
-        let (q, k, v) = self.projected(x, rotation);
+        let (heads, memory) = self.heads(x, rotation, sight, memory);
+        (self.out.project(heads), memory)
+    }
+
+    /// As [`Attention::forward`], with `onto` added.
+    ///
+    /// # Shapes
+    /// - `onto`: like `x`
+    ///
+    /// # Panics
+    /// If the memory has no room for the step.
+    pub fn forward_onto(
+        &self,
+        x: Tensor<3>,
+        onto: Tensor<3>,
+        rotation: Option<&Rotation>,
+        sight: &Sight,
+        memory: Option<LayerState>,
+    ) -> (Tensor<3>, Option<LayerState>) {
+        let (heads, memory) = self.heads(x, rotation, sight, memory);
+        (self.out.project_onto(heads, onto), memory)
+    }
+
+    /// What the projection out reads, `[batch, n, n_heads head_width]`.
+    fn heads(
+        &self,
+        x: Tensor<3>,
+        rotation: Option<&Rotation>,
+        sight: &Sight,
+        mut memory: Option<LayerState>,
+    ) -> (Tensor<3>, Option<LayerState>) {
+        let qkv = self.qkv.project(x);
+        if let Some(state) = memory.take_if(|_| qkv.dims()[1] <= FEW) {
+            match self.in_place(qkv.clone(), rotation, sight, state) {
+                Ok((heads, state)) => return (heads, Some(state)),
+                Err(state) => memory = Some(state),
+            }
+        }
+        let (q, k, v) = self.split(qkv, rotation);
         let Some(memory) = memory else {
             return (self.mixed(q, k, v, sight), None);
         };
@@ -336,6 +213,50 @@ impl Attention {
         (self.mixed(q, k, v, sight), Some(memory))
     }
 
+    /// A step of few positions by the kernels, or the memory as it was where they cannot serve.
+    #[allow(clippy::result_large_err)] // Two tensors; a box would cost every step.
+    fn in_place(
+        &self,
+        qkv: Tensor<3>,
+        rotation: Option<&Rotation>,
+        sight: &Sight,
+        memory: LayerState,
+    ) -> Result<(Tensor<3>, LayerState), LayerState> {
+        if ravel_kernels::tensor::on_cpu(&qkv).is_none() {
+            return Err(memory);
+        }
+        let norm = match (&self.q_gain, &self.k_gain, &self.head_scale) {
+            (Some(q), Some(k), _) => HeadNorm::Rms {
+                q: q.val(),
+                k: k.val(),
+                eps: self.shape.eps,
+            },
+            (_, _, Some(_)) => HeadNorm::Unit { eps: SHORTEST },
+            _ => HeadNorm::None,
+        };
+        let scales = match &self.head_scale {
+            Some(logs) => {
+                let scales = logs.val().clamp_max(MOST.ln()).exp().into_data();
+                scales.iter::<f32>().collect()
+            }
+            None => vec![self.shape.scale as f32],
+        };
+        let step = Step {
+            qkv,
+            n_heads: self.shape.n_heads,
+            norm,
+            turn: rotation.map(Rotation::turn),
+            scales,
+            mask: sight.mask.as_ref(),
+            past: sight.past,
+            first: sight.seen.start,
+        };
+        let state = |[keys, values]: [Tensor<4>; 2]| LayerState { keys, values };
+        let (heads, memory) =
+            ravel_kernels::attention(&step, [memory.keys, memory.values]).map_err(state)?;
+        Ok((heads, state(memory)))
+    }
+
     /// An empty memory for this layer.
     pub fn memory(&self, batch: usize, capacity: usize) -> LayerState {
         let shape = [
@@ -344,7 +265,7 @@ impl Attention {
             capacity,
             self.shape.head_width,
         ];
-        let weight = self.qkv.weight.val();
+        let weight = self.qkv.weight.base();
         let room = || Tensor::zeros(shape, (&weight.device(), weight.dtype()));
         LayerState {
             keys: room(),
@@ -353,12 +274,12 @@ impl Attention {
     }
 
     /// Queries `[b, h, n, d]`, keys and values `[b, h_kv, n, d]`, normalised and turned.
-    fn projected(
+    fn split(
         &self,
-        x: Tensor<3>,
+        qkv: Tensor<3>,
         rotation: Option<&Rotation>,
     ) -> (Tensor<4>, Tensor<4>, Tensor<4>) {
-        let [batch, n, _] = x.dims();
+        let [batch, n, _] = qkv.dims();
         let Heads {
             n_heads,
             n_kv_heads,
@@ -366,10 +287,7 @@ impl Attention {
             ..
         } = self.shape;
         let heads = n_heads + n_kv_heads;
-        let qkv = self
-            .qkv
-            .forward(x)
-            .reshape([batch, n, heads + n_kv_heads, head_width]);
+        let qkv = qkv.reshape([batch, n, heads + n_kv_heads, head_width]);
         let v = qkv.clone().narrow(2, heads, n_kv_heads);
         let qk = self.normalised(qkv.narrow(2, 0, heads));
         let qk = match rotation {
@@ -404,7 +322,7 @@ impl Attention {
             return rms_normalised(qk, eps) * gain.unsqueeze();
         }
         if self.head_scale.is_some() {
-            return unit_length(qk, 1e-12);
+            return unit_length(qk, SHORTEST);
         }
         qk
     }
@@ -412,12 +330,12 @@ impl Attention {
     fn mixed(&self, q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, sight: &Sight) -> Tensor<3> {
         let q = match &self.head_scale {
             Some(head_scale) => {
-                let scale = head_scale.val().clamp_max(100f64.ln()).exp();
+                let scale = head_scale.val().clamp_max(MOST.ln()).exp();
                 q * scale.reshape([1, self.shape.n_heads, 1, 1])
             }
             None => q * self.shape.scale,
         };
-        self.out.forward(weighted(q, k, v, sight))
+        weighted(q, k, v, sight)
     }
 }
 
@@ -444,7 +362,7 @@ impl CrossAttention {
         let heads = self.shape.n_kv_heads;
         let kv = self
             .kv
-            .forward(context)
+            .project(context)
             .reshape([batch, m, 2 * heads, self.shape.head_width]);
         LayerState {
             keys: kv.clone().narrow(2, 0, heads).swap_dims(1, 2),
@@ -461,12 +379,12 @@ impl CrossAttention {
         let [batch, n, _] = x.dims();
         let q = self
             .q
-            .forward(x)
+            .project(x)
             .reshape([batch, n, self.shape.n_heads, self.shape.head_width])
             .swap_dims(1, 2);
         let (k, v) = (memory.keys.clone(), memory.values.clone());
         self.out
-            .forward(weighted(q * self.shape.scale, k, v, sight))
+            .project(weighted(q * self.shape.scale, k, v, sight))
     }
 }
 
@@ -512,32 +430,4 @@ fn weighted(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, sight: &Sight) -> Tensor<3
         .reshape([batch, n_heads, n, width])
         .swap_dims(1, 2)
         .reshape([batch, n, n_heads * width])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn picture(blocks: &[usize], past: usize, window: Option<usize>) -> Vec<String> {
-        let n: usize = blocks.iter().sum();
-        let seen = window.map_or(0, |window| (past + 1).saturating_sub(window))..past + n;
-        visible(blocks, past, window, seen.clone())
-            .chunks(seen.len())
-            .map(|row| row.iter().map(|&s| if s { 'x' } else { '.' }).collect())
-            .collect()
-    }
-
-    #[test]
-    fn sight_is_causal_between_runs_and_whole_within() {
-        assert_eq!(picture(&[1, 1, 1], 0, None), ["x..", "xx.", "xxx"]);
-        assert_eq!(picture(&[2, 1], 0, None), ["xx.", "xx.", "xxx"]);
-        assert_eq!(picture(&[1, 2], 1, None), ["xx..", "xxxx", "xxxx"]);
-    }
-
-    #[test]
-    fn a_window_hides_what_is_old() {
-        assert_eq!(picture(&[1, 1, 1], 0, Some(2)), ["x..", "xx.", ".xx"]);
-        assert_eq!(picture(&[1, 1], 3, Some(2)), ["xx.", ".xx"]);
-        assert_eq!(picture(&[1], 3, Some(2)), ["xx"]);
-    }
 }

@@ -10,7 +10,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Norm, NormConfig, NormKind, init};
+use crate::{Norm, NormConfig, NormKind, Project, init};
 
 /// Numbers that a time is spread over: half cosines, half sines.
 const TIME_WIDTH: usize = 256;
@@ -103,23 +103,23 @@ impl Denoiser {
     /// - returns: `[n, 2 d]`
     pub fn forward(&self, x: Tensor<2>, times: &[usize], condition: Tensor<2>) -> Tensor<2> {
         let times = waves(times, &x.device());
-        let times = self.time_out.forward(silu(self.time_in.forward(times)));
-        let set = silu(times + self.condition.forward(condition));
-        let mut x = self.enter.forward(x);
+        let times = self.time_out.project(silu(self.time_in.project(times)));
+        let set = silu(times + self.condition.project(condition));
+        let mut x = self.enter.project(x);
         for block in &self.blocks {
             x = block.forward(x, set.clone());
         }
-        let [bias, gain] = chunks(self.modulation.forward(set));
+        let [bias, gain] = chunks(self.modulation.project(set));
         self.leave
-            .forward(self.norm.forward(x) * (gain + 1.0) + bias)
+            .project(self.norm.forward(x) * (gain + 1.0) + bias)
     }
 }
 
 impl DenoiserBlock {
     fn forward(&self, x: Tensor<2>, set: Tensor<2>) -> Tensor<2> {
-        let [bias, gain, strength] = chunks(self.modulation.forward(set));
+        let [bias, gain, strength] = chunks(self.modulation.project(set));
         let inner = self.norm.forward(x.clone()) * (gain + 1.0) + bias;
-        x + self.down.forward(silu(self.up.forward(inner))) * strength
+        x + self.down.project(silu(self.up.project(inner))) * strength
     }
 }
 

@@ -3,10 +3,11 @@
 use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::{Device, Tensor, activation};
+use ravel_kernels::Curve;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::init;
+use crate::{Project, init};
 
 /// The curve between the two products.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -26,6 +27,17 @@ pub enum Activation {
 }
 
 impl Activation {
+    /// The kernels' curve, where they have it.
+    pub(crate) fn curve(self) -> Option<Curve> {
+        match self {
+            Self::Gelu => None,
+            Self::GeluTanh => Some(Curve::GeluTanh),
+            Self::Silu => Some(Curve::Silu),
+            Self::Relu => Some(Curve::Relu),
+            Self::ReluSquared => Some(Curve::ReluSquared),
+        }
+    }
+
     /// The curve, number by number.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         match self {
@@ -88,15 +100,23 @@ impl FeedForward {
     /// - `x`: `[batch, n, d_model]`
     /// - returns: like `x`
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let up = self.up.forward(x);
-        let inner = if self.gated {
-            let d_ff = up.dims()[2] / 2;
-            let gate = up.clone().narrow(2, 0, d_ff);
-            self.activation.forward(gate) * up.narrow(2, d_ff, d_ff)
-        } else {
-            self.activation.forward(up)
-        };
-        self.down.forward(inner)
+        self.down.project(self.inner(x))
+    }
+
+    /// `onto + forward(x)`.
+    ///
+    /// # Shapes
+    /// - `x`, `onto`: `[batch, n, d_model]`
+    /// - returns: like `x`
+    pub fn forward_onto(&self, x: Tensor<3>, onto: Tensor<3>) -> Tensor<3> {
+        self.down.project_onto(self.inner(x), onto)
+    }
+
+    fn inner(&self, x: Tensor<3>) -> Tensor<3> {
+        match self.gated {
+            true => self.up.project_gated(x, self.activation),
+            false => self.up.project_to(x, self.activation),
+        }
     }
 }
 

@@ -12,15 +12,20 @@ mod denoiser;
 mod feed_forward;
 mod modulation;
 mod norm;
+mod project;
 mod relative;
 mod rotary;
+mod sight;
 
-pub use attention::{Attention, AttentionConfig, CrossAttention, Padding, QueryKeyNorm, Sight};
+pub use attention::{Attention, AttentionConfig, CrossAttention, QueryKeyNorm};
 pub use denoiser::{Denoiser, DenoiserConfig};
 pub use feed_forward::{Activation, FeedForward, FeedForwardConfig};
 pub use modulation::{Branch, FinalModulation, Modulation, activated};
 pub use norm::{Norm, NormConfig, NormKind, rms_normalised, unit_length};
+pub use project::{Project, narrowed, project_by_table, streamed};
+pub use ravel_kernels::WeightsType;
 pub use relative::RelativeConfig;
 pub use rotary::{
     DynamicScaling, Llama3Scaling, Pairs, Rotary, RotaryConfig, Rotation, Scaling, YarnScaling,
 };
+pub use sight::{Padding, Sight};

@@ -6,6 +6,7 @@ use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::tensor::{Device, Tensor, activation};
 
+use crate::Project;
 use crate::init;
 
 /// The curve that all modulations of a pass share: SiLU, computed once.
@@ -73,7 +74,7 @@ impl Modulation {
     /// If the layer has no projection and none is shared.
     pub fn forward(&self, activated: Tensor<2>, shared: Option<&Tensor<2>>) -> [Branch; 2] {
         let projected = match (&self.linear, shared) {
-            (Some(linear), _) => linear.forward(activated),
+            (Some(linear), _) => linear.project(activated),
             (None, Some(shared)) => shared.clone(),
             (None, None) => panic!("a modulation without a projection of its own or of all layers"),
         };
@@ -111,7 +112,7 @@ impl FinalModulation {
     /// - `x`: `[batch, n, d_model]`, normalised
     /// - `activated`: `[batch, d_modulation]`, through [`activated`]
     pub fn forward(&self, x: Tensor<3>, activated: Tensor<2>) -> Tensor<3> {
-        let chunks = chunks(self.linear.forward(activated), 2);
+        let chunks = chunks(self.linear.project(activated), 2);
         modulated(x, chunks[0].clone(), chunks[1].clone())
     }
 }

@@ -65,6 +65,10 @@ impl Norm {
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         match self.kind {
             NormKind::Rms => {
+                let gain = self.gain.as_ref().map(Param::val);
+                if let Some(out) = ravel_kernels::rms_norm(&x, gain.as_ref(), self.eps) {
+                    return out;
+                }
                 let x = rms_normalised(x, self.eps);
                 match &self.gain {
                     Some(gain) => x * gain.val().unsqueeze(),

@@ -6,6 +6,7 @@
 //! An axis with `p` pairs has the frequencies `base^(-i/p)`, `i` in `0..p`.
 
 use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
+use ravel_kernels::Turn;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -351,6 +352,15 @@ pub struct Rotation {
 }
 
 impl Rotation {
+    /// The same for the kernels.
+    pub(crate) fn turn(&self) -> Turn<'_> {
+        Turn {
+            cos: &self.cos,
+            sin: &self.sin,
+            interleaved: self.pairs == Pairs::Interleaved,
+        }
+    }
+
     /// Heads with each pair turned.
     ///
     /// # Shapes

@@ -252,14 +252,14 @@ pub fn build(
                     &checkpoint,
                     "head",
                 ))
-                .map(|head| Box::new(head) as _),
+                .map(|head| Box::new(definition.weights_type.kept(head)) as _),
             HeadConfig::NextScale(head) => faults
                 .keep(load(
                     head.init(width, axes, layout, device),
                     &checkpoint,
                     "head",
                 ))
-                .map(|head| Box::new(head) as _),
+                .map(|head| Box::new(definition.weights_type.kept(head)) as _),
             HeadConfig::NextFrame(_) | HeadConfig::NextTokens(_) => {
                 unreachable!("the definition was checked")
             }
@@ -280,7 +280,7 @@ pub fn build(
             length,
             prefix,
         }),
-        backbone: Box::new(backbone),
+        backbone: Box::new(definition.weights_type.kept(backbone)),
         head,
         tokenizer,
         decoding: definition.decoding.build(&[]),

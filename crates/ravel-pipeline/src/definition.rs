@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::image_model::ModelPart;
 use crate::tokenizer_part::TokenizerPart;
 use crate::{
-    DefinitionError, PipelineError, Published, Sizes, SoundModelPart, Source, SpeechPart,
+    DefinitionError, KeptAs, PipelineError, Published, Sizes, SoundModelPart, Source, SpeechPart,
     parse_toml,
 };
 
@@ -70,6 +70,9 @@ pub struct Definition {
     /// File with the generator's weights: `prefix.*`, `backbone.*`, `head.*` and what belongs to `speech`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<String>,
+    /// Of what type the generator's weights are kept.
+    #[serde(default, skip_serializing_if = "KeptAs::is_auto")]
+    pub weights_type: KeptAs,
     /// How a prompt is split.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<TextPart>,

@@ -16,7 +16,7 @@ use crate::conditioner::{ClassConditioner, Conditioner};
 use crate::definition::{Definition, TextPart};
 use crate::sizes::Sizes;
 use crate::tokenizer_part::TokenizerPart;
-use crate::{PipelineError, Source};
+use crate::{KeptAs, PipelineError, Source};
 
 /// A published sequence model with its head. Their weights are the definition's `weights`, as they were published.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -165,7 +165,12 @@ impl Model {
     }
 
     /// The model with a checkpoint's weights; with random ones if there is none.
-    fn build(&self, checkpoint: Option<Checkpoint>, device: &Device) -> Result<Built, FamilyError> {
+    fn build(
+        &self,
+        checkpoint: Option<Checkpoint>,
+        kept: KeptAs,
+        device: &Device,
+    ) -> Result<Built, FamilyError> {
         match self {
             Self::Llamagen(config) => {
                 let parts = match checkpoint {
@@ -174,13 +179,14 @@ impl Model {
                 };
                 draw(&parts.backbone);
                 draw(&parts.head);
+                let (backbone, head) = (kept.kept(parts.backbone), kept.kept(parts.head));
                 Ok(Built {
                     prefix: match parts.prefix {
                         llamagen_gpt::Prefix::Class(prefix) => Prefix::Class(prefix),
                         llamagen_gpt::Prefix::Caption(prefix) => Prefix::Caption(prefix),
                     },
-                    backbone: Box::new(parts.backbone),
-                    head: Box::new(parts.head),
+                    backbone: Box::new(backbone),
+                    head: Box::new(head),
                 })
             }
             Self::Var(config) => {
@@ -190,10 +196,11 @@ impl Model {
                 };
                 draw(&parts.backbone);
                 draw(&parts.head);
+                let (backbone, head) = (kept.kept(parts.backbone), kept.kept(parts.head));
                 Ok(Built {
                     prefix: Prefix::Class(parts.prefix),
-                    backbone: Box::new(parts.backbone),
-                    head: Box::new(parts.head),
+                    backbone: Box::new(backbone),
+                    head: Box::new(head),
                 })
             }
             Self::Infinity(config, vae) => {
@@ -291,7 +298,9 @@ pub(crate) fn build(
     let weights = definition.weights.as_deref();
     let weights = weights.ok_or_else(|| definition.lacks("weights"))?;
     let built = match faults.keep(source.weights(weights)?) {
-        Some(checkpoint) => faults.keep_family(model.build(Some(checkpoint), device))?,
+        Some(checkpoint) => {
+            faults.keep_family(model.build(Some(checkpoint), definition.weights_type, device))?
+        }
         None => None,
     };
     let (Some(tokenizer), Some(built)) = (tokenizer, built) else {
@@ -335,7 +344,7 @@ pub fn build_random(
     let part = definition.model.as_ref();
     let part = part.ok_or_else(|| definition.lacks("model"))?;
     let (model, reader) = definition.fitted(part, source)?;
-    let built = model.build(None, device)?;
+    let built = model.build(None, definition.weights_type, device)?;
     let (Reader::Classes(classes), Prefix::Class(prefix)) = (reader, built.prefix) else {
         return Err(definition.lacks("text of kind \"classes\""));
     };

@@ -5,8 +5,9 @@ use ravel_backbone::{Transformer, TransformerConfig};
 use ravel_core::Layout;
 use ravel_decode::{DecodingConfig, SamplerConfig};
 use ravel_heads::{HeadConfig, NextToken, NextTokenConfig};
+use ravel_nn::{WeightsType, streamed};
 use ravel_text::Vocabulary;
-use ravel_weights::load;
+use ravel_weights::{draw, load};
 
 use crate::build::Faults;
 use crate::definition::{BackbonePart, Definition, TextPart};
@@ -84,14 +85,66 @@ pub fn build_language(
             .collect(),
         context: spec.context,
         vocabulary,
-        backbone,
-        head,
+        backbone: definition.weights_type.kept(backbone),
+        head: definition.weights_type.kept(head),
         chat: None,
         template: None,
         decoding: definition.decoding.clone(),
         sampler: definition.sampler.clone(),
         name: definition.name.clone(),
         device: device.clone(),
+    })
+}
+
+/// A sequence model and a head with random weights, and what a step of them reads.
+pub struct FreshLanguage {
+    /// The sequence model.
+    pub backbone: Transformer,
+    /// Predicts the next id.
+    pub head: NextToken,
+    /// Positions that the model sees at once.
+    pub context: usize,
+    /// Numbers in the weights of linear layers.
+    pub weights: usize,
+    /// Bytes of them.
+    pub weight_bytes: usize,
+    /// Bytes of keys and values that a position leaves behind in all layers.
+    pub remembered_bytes: usize,
+}
+
+/// Builds the sequence model and head of a text-generation definition with random weights, which follow from the device's seed; no file
+/// is looked for.
+///
+/// # Errors
+/// [`PipelineError`] if a part is missing or a size is impossible.
+pub fn build_random_language(
+    definition: &Definition,
+    device: &Device,
+) -> Result<FreshLanguage, PipelineError> {
+    let spec = definition.language_spec()?;
+    let part = |source| PipelineError::Part {
+        name: definition.name.clone(),
+        source,
+    };
+    spec.backbone.validate().map_err(part)?;
+    spec.head.validate().map_err(part)?;
+    let layout = Layout::Sequence { len: spec.context };
+    let (width, axes) = (spec.backbone.d_model, spec.backbone.axes());
+    let backbone = spec.backbone.init(device);
+    // Places of a layout with rows and columns are of no use to a sequence: the head is told of one axis.
+    let head = spec.head.init(width, axes.min(1), &layout, device);
+    draw(&backbone);
+    draw(&head);
+    let kind = definition.weights_type.fixed().unwrap_or(WeightsType::F32);
+    let told = [streamed(&backbone, kind), streamed(&head, kind)];
+    let heads = spec.backbone.n_kv_heads() * spec.backbone.head_width();
+    Ok(FreshLanguage {
+        context: spec.context,
+        weights: told[0][1] + told[1][1],
+        weight_bytes: told[0][0] + told[1][0],
+        remembered_bytes: 2 * spec.backbone.layers * heads * size_of::<f32>(),
+        backbone: definition.weights_type.kept(backbone),
+        head: definition.weights_type.kept(head),
     })
 }
 

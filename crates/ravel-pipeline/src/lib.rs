@@ -23,6 +23,7 @@ mod speech_model;
 mod tokenizer_part;
 mod toml_error;
 mod video;
+mod weights_type;
 
 pub use build::{Parts, build, build_tokenizer, build_video_tokenizer, fresh_tokenizer};
 pub use caption::{CaptionConditioner, DescriptionConditioner};
@@ -32,7 +33,9 @@ pub use definition::{BackbonePart, Definition, Task, TextPart, schema};
 pub use fish_vocabulary::FishVocabulary;
 pub use image_model::{ModelPart, build_random};
 pub use known::{Files, PUBLISHED_TOKENIZERS};
-pub use language::{LanguageParts, build_language, check_vocabulary};
+pub use language::{
+    FreshLanguage, LanguageParts, build_language, build_random_language, check_vocabulary,
+};
 pub use latent_model::{LatentParts, build_latents};
 pub use published::Published;
 pub use sizes::Sizes;
@@ -47,6 +50,7 @@ pub use speech_model::{
 pub use tokenizer_part::TokenizerPart;
 pub use toml_error::{DefinitionError, parse_toml};
 pub use video::{TextParts, VideoParts, build_video};
+pub use weights_type::KeptAs;
 
 /// What keeps a pipeline from being built.
 #[derive(Debug, thiserror::Error)]

@@ -88,6 +88,7 @@ impl Definition {
             description: String::new(),
             licence: String::new(),
             weights: None,
+            weights_type: crate::KeptAs::default(),
             text: None,
             decoding: Default::default(),
             filling: None,
@@ -202,8 +203,8 @@ pub(crate) fn build(
     let model = config.build(source.checkpoint(&published.weights)?, device)?;
     Ok(LanguageParts {
         vocabulary,
-        backbone: model.backbone,
-        head: model.head,
+        backbone: definition.weights_type.kept(model.backbone),
+        head: definition.weights_type.kept(model.head),
         context: config.context,
         ends,
         chat,

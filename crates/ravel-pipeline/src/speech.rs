@@ -203,7 +203,11 @@ pub fn build_speech(
     };
     Ok(SpeechParts {
         text,
-        model,
+        model: SpeechModel {
+            backbone: definition.weights_type.kept(model.backbone),
+            head: definition.weights_type.kept(model.head),
+            ..model
+        },
         codec,
         sampler: definition.sampler.clone(),
         name: definition.name.clone(),

@@ -91,8 +91,8 @@ pub fn build_video(
     };
     Ok(VideoParts {
         tokenizer,
-        backbone: Box::new(backbone),
-        head: Box::new(head),
+        backbone: Box::new(definition.weights_type.kept(backbone)),
+        head: Box::new(definition.weights_type.kept(head)),
         text,
         filling: definition.filling.clone().unwrap_or_default(),
         sampler: definition.sampler.clone(),

@@ -13,7 +13,7 @@ use ravel_core::{
 };
 use ravel_decode::{OneByOne, SamplerConfig};
 use ravel_heads::{HeadConfig, NextScale, NextToken, PrefixConfig, PrefixEmbedding};
-use ravel_pipeline::{BackbonePart, Definition, Source, TextPart};
+use ravel_pipeline::{BackbonePart, Definition, KeptAs, Source, TextPart};
 use ravel_text::{Span, Subwords};
 use ravel_weights::Checkpoint;
 
@@ -409,6 +409,7 @@ impl Task for GeneratorTask {
             description: self.recipe.description.clone(),
             licence: self.recipe.licence.clone(),
             weights: Some("generator.safetensors".into()),
+            weights_type: KeptAs::default(),
             text: Some(TextPart::Subword {
                 file: "text.json".into(),
                 length: self.config.text_length,

@@ -14,7 +14,7 @@ use ravel_backbone::Transformer;
 use ravel_core::{Codes, Condition, Decoding, Generator, Layout, Seed, Start};
 use ravel_decode::OneByOne;
 use ravel_heads::{HeadConfig, NextToken, NextTokenConfig, StartKind};
-use ravel_pipeline::{BackbonePart, Definition, TextPart};
+use ravel_pipeline::{BackbonePart, Definition, KeptAs, TextPart};
 use ravel_text::{END_OF_TEXT, Vocabulary};
 use ravel_weights::Checkpoint;
 
@@ -172,6 +172,7 @@ impl LanguageTask {
             description: self.recipe.description.clone(),
             licence: self.recipe.licence.clone(),
             weights: Some("model.safetensors".into()),
+            weights_type: KeptAs::default(),
             text: Some(TextPart::Vocabulary {
                 file: "tokenizer.json".into(),
                 context: self.config.context,

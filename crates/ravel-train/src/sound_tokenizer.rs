@@ -7,7 +7,7 @@ use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 use ravel_core::Seed;
-use ravel_pipeline::{Definition, TokenizerPart};
+use ravel_pipeline::{Definition, KeptAs, TokenizerPart};
 use ravel_quant::{CodebookHealth, EmaState, VectorQuantizer};
 use ravel_weights::{Checkpoint, Dtype};
 use rvq_codec::{SoundTrainingOutput, Spectral, SpectralTables};
@@ -290,6 +290,7 @@ impl SoundTokenizerTask {
             description: self.recipe.description.clone(),
             licence: self.recipe.licence.clone(),
             weights: None,
+            weights_type: KeptAs::default(),
             text: None,
             decoding: Default::default(),
             filling: None,

@@ -12,7 +12,8 @@ use ravel_decode::OneByOne;
 use ravel_decode::sampler::all_ended;
 use ravel_heads::{HeadConfig, Timed};
 use ravel_pipeline::{
-    BackbonePart, Definition, Prompt, Source, SpeechModel, SpeechShape, SpeechText, TextPart,
+    BackbonePart, Definition, KeptAs, Prompt, Source, SpeechModel, SpeechShape, SpeechText,
+    TextPart,
 };
 use ravel_weights::Checkpoint;
 
@@ -303,6 +304,7 @@ impl SpeechTask {
             description: self.recipe.description.clone(),
             licence: self.recipe.licence.clone(),
             weights: Some("generator.safetensors".into()),
+            weights_type: KeptAs::default(),
             text: Some(TextPart::Phonemes {
                 voices: self.text.voices().to_vec(),
                 speeds: self.text.speeds().to_vec(),

@@ -8,7 +8,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use multiscale_image::MultiscaleImage;
 use ravel_core::Seed;
-use ravel_pipeline::{Definition, TokenizerPart};
+use ravel_pipeline::{Definition, KeptAs, TokenizerPart};
 use ravel_quant::{CodebookHealth, EmaState, VectorQuantizer};
 use ravel_weights::{Checkpoint, Dtype};
 use vq_image::{TrainingOutput, VqImage};
@@ -161,6 +161,7 @@ impl TokenizerTask {
             description: self.recipe.description.clone(),
             licence: self.recipe.licence.clone(),
             weights: None,
+            weights_type: KeptAs::default(),
             text: None,
             decoding: Default::default(),
             filling: None,

@@ -11,7 +11,7 @@ use ravel_backbone::Transformer;
 use ravel_core::{Condition, Images, Seed, VideoTokenizer};
 use ravel_decode::{FrameStream, SamplerConfig};
 use ravel_heads::{HeadConfig, NextFrame, PrefixEmbedding};
-use ravel_pipeline::{BackbonePart, Definition, Source, TextPart};
+use ravel_pipeline::{BackbonePart, Definition, KeptAs, Source, TextPart};
 use ravel_weights::Checkpoint;
 
 use crate::clip_captions::ClipCaptions;
@@ -308,6 +308,7 @@ impl Task for VideoGeneratorTask {
             description: self.recipe.description.clone(),
             licence: self.recipe.licence.clone(),
             weights: Some("generator.safetensors".into()),
+            weights_type: KeptAs::default(),
             text,
             tokenizer: self.tokenizer_definition.tokenizer.clone(),
             backbone: Some(BackbonePart::Transformer {

@@ -8,7 +8,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use causal_video::CausalVideo;
 use ravel_core::{Images, Seed};
-use ravel_pipeline::{Definition, Task as Purpose, TokenizerPart};
+use ravel_pipeline::{Definition, KeptAs, Task as Purpose, TokenizerPart};
 use ravel_quant::CodebookHealth;
 use ravel_weights::{Checkpoint, Dtype};
 
@@ -271,6 +271,7 @@ impl Task for VideoTokenizerTask {
             description: self.recipe.description.clone(),
             licence: self.recipe.licence.clone(),
             weights: None,
+            weights_type: KeptAs::default(),
             text: None,
             decoding: Default::default(),
             filling: None,

@@ -15,6 +15,7 @@ use crate::header::{self, Header, one_line};
 use crate::index;
 use crate::keys::Naming;
 use crate::pytorch;
+use crate::quantized;
 use crate::stored::{Number, Stored};
 use crate::view::View;
 
@@ -270,5 +271,7 @@ fn safetensors(bytes: Bytes, shown: &str) -> Result<Checkpoint, String> {
         };
         (name, stored)
     });
-    Ok(Checkpoint::new(shown, tensors, metadata))
+    let mut checkpoint = Checkpoint::new(shown, tensors, metadata);
+    quantized::undo(&mut checkpoint)?;
+    Ok(checkpoint)
 }

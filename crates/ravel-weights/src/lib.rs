@@ -9,6 +9,7 @@ mod index;
 mod keys;
 mod module;
 mod pytorch;
+mod quantized;
 mod stored;
 mod view;
 mod write;
@@ -16,6 +17,7 @@ mod write;
 pub use checkpoint::Checkpoint;
 pub use keys::KeyTable;
 pub use module::{check_parts, draw, load, parameters, tensors_of};
+pub use quantized::{Quantized, quantize};
 pub use write::{Dtype, atomic_write, save, sha256_file, sha256_hex};
 
 /// What is wrong with a checkpoint or with writing one.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use safetensors::Dtype;
 
+use crate::quantized::Blocks;
 use crate::stored::{Number, Stored, advance};
 
 /// A tensor, its name in the file, and how to make it.
@@ -27,6 +28,7 @@ enum Node {
     Repeated(usize, usize, Arc<View>),
     Reversed(usize, Arc<View>),
     Normed(Arc<View>, Arc<View>),
+    Blocks(Blocks),
 }
 
 impl View {
@@ -67,6 +69,7 @@ impl View {
             | Node::Repeated(_, _, of)
             | Node::Reversed(_, of) => of.dtype(),
             Node::Normed(_, direction) => direction.dtype(),
+            Node::Blocks(blocks) => blocks.scales.dtype,
         }
     }
 
@@ -189,15 +192,40 @@ impl View {
         ))
     }
 
+    /// A matrix of levels and scales.
+    pub(crate) fn blocks(
+        published: &str,
+        shape: Vec<usize>,
+        blocks: Blocks,
+    ) -> Result<Self, String> {
+        checked_count(&shape)?;
+        Ok(Self {
+            shape,
+            published: published.into(),
+            node: Node::Blocks(blocks),
+        })
+    }
+
+    /// The tensor as it lies in the file, if it is one.
+    pub(crate) fn as_stored(&self) -> Option<&Stored> {
+        match &self.node {
+            Node::Stored(stored) => Some(stored),
+            _ => None,
+        }
+    }
+
     /// Elements.
     pub(crate) fn count(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// The stored tensors whose numbers this one takes as they are, or none if it computes any.
+    /// The stored tensors whose numbers this one takes as they are, or that tell whether its own are finite; none if it computes any
+    /// other.
     pub(crate) fn moved(&self) -> Option<Vec<&Stored>> {
         match &self.node {
             Node::Stored(stored) => Some(vec![stored]),
+            // Levels are whole numbers: what is not finite is a scale.
+            Node::Blocks(blocks) => Some(vec![&blocks.scales]),
             Node::Joined(_, parts) => {
                 let all: Option<Vec<_>> = parts.iter().map(|part| part.moved()).collect();
                 Some(all?.concat())
@@ -218,6 +246,10 @@ impl View {
     pub(crate) fn read<T: Number>(&self) -> Result<Vec<T>, Dtype> {
         match &self.node {
             Node::Stored(stored) => stored.read(),
+            Node::Blocks(blocks) => {
+                let values = blocks.read(&self.shape)?;
+                values.into_iter().map(T::from_real).collect()
+            }
             Node::Joined(axis, parts) => self.read_joined(*axis, parts),
             Node::Part(axis, start, of) => {
                 let (outer, side, inner) = sides(&of.shape, *axis);

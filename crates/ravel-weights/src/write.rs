@@ -31,10 +31,19 @@ pub fn save(
     metadata: &BTreeMap<String, String>,
     dtype: Dtype,
 ) -> Result<(), WeightsError> {
-    let stored: BTreeMap<String, Stored> = tensors
+    let stored: BTreeMap<String, Written> = tensors
         .into_iter()
-        .map(|(name, data)| (name, Stored::new(data, dtype)))
+        .map(|(name, data)| (name, Written::new(data, dtype)))
         .collect();
+    write(path, &stored, metadata)
+}
+
+/// Writes tensors that are bytes already.
+pub(crate) fn write(
+    path: &Path,
+    stored: &BTreeMap<String, Written>,
+    metadata: &BTreeMap<String, String>,
+) -> Result<(), WeightsError> {
     if let Some((name, _)) = stored.iter().find(|(_, stored)| stored.overflows) {
         return Err(WeightsError::Format {
             path: path.display().to_string(),
@@ -73,16 +82,17 @@ fn sorted_header(mut file: Vec<u8>) -> Result<Vec<u8>, String> {
     Ok(file)
 }
 
-struct Stored {
-    dtype: safetensors::Dtype,
-    shape: Vec<usize>,
-    bytes: Vec<u8>,
+/// A tensor as it is written.
+pub(crate) struct Written {
+    pub(crate) dtype: safetensors::Dtype,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) bytes: Vec<u8>,
     /// Whether a number became infinite by being stored.
-    overflows: bool,
+    pub(crate) overflows: bool,
 }
 
-impl Stored {
-    fn new(data: TensorData, dtype: Dtype) -> Self {
+impl Written {
+    pub(crate) fn new(data: TensorData, dtype: Dtype) -> Self {
         let shape = data.shape().to_vec();
         if matches!(data.dtype(), DType::I64 | DType::I32) {
             let values = data

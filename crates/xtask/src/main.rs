@@ -1,10 +1,12 @@
 //! Chores of the repository: `cargo xtask check`, `cargo xtask data`, `cargo xtask data-speech`, `cargo xtask data-text`,
-//! `cargo xtask data-video`, `cargo xtask golden` and `cargo xtask lexicon`.
+//! `cargo xtask data-video`, `cargo xtask golden`,
+//! `cargo xtask instructions` and `cargo xtask lexicon`.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // A command of its own.
 
 mod arrows;
 mod emoji;
 mod golden;
+mod instructions;
 mod lexicon;
 mod novels;
 mod random;
@@ -30,6 +32,8 @@ enum Chore {
     Data(emoji::Options),
     /// Pack the pronouncing lexicon and learn letter-to-sound rules from CMUdict.
     Lexicon(lexicon::Options),
+    /// Count the instructions of each kernel and compare them with those of the last time.
+    Instructions(instructions::Options),
     /// Run case folders of published reference code and compare every tensor.
     Golden(golden::Options),
     /// Build the default video data: clips of moving emoji and shapes with the places of all objects.
@@ -44,6 +48,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().chore {
         Chore::Check => arrows::check(),
         Chore::Data(options) => emoji::build(&options),
+        Chore::Instructions(options) => instructions::run(&options),
         Chore::Golden(options) => return golden::run(&options),
         Chore::DataVideo(options) => video::build(&options),
         Chore::Lexicon(options) => lexicon::build(&options),

@@ -25,7 +25,7 @@ pub use chat::{ChatError, ChatTemplates, Message, Role};
 pub use date::Date;
 use draft::Draft;
 pub use measure::{Measure, MeasureError};
-pub use published::PUBLISHED;
+pub use published::{PUBLISHED, SHAPES};
 pub use stop::StopScan;
 
 /// What is asked for.

@@ -28,3 +28,25 @@ pub static PUBLISHED: &[(&str, Files)] = published_definitions![
     "mistral-7b",
     "mistral-7b-instruct",
 ];
+
+/// Definitions without weights, of sizes to measure.
+pub static SHAPES: &[(&str, Files)] = &[
+    (
+        "llama-111m",
+        &[(
+            "pipeline.toml",
+            include_bytes!("../presets/llama-111m.toml"),
+        )],
+    ),
+    (
+        "llamagen-b",
+        &[(
+            "pipeline.toml",
+            include_bytes!("../presets/llamagen-b.toml"),
+        )],
+    ),
+    (
+        "tiny",
+        &[("pipeline.toml", include_bytes!("../presets/tiny.toml"))],
+    ),
+];

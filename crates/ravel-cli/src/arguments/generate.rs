@@ -7,7 +7,7 @@ use clap::Args;
 use ravel_decode::method::AHEAD;
 use ravel_media::FrameRate;
 
-use super::{DeviceOptions, PipelineOptions, SamplerOptions};
+use super::{DeviceOptions, PipelineOptions, SamplerOptions, WeightsOptions};
 
 #[derive(Args)]
 pub struct ImageOptions {
@@ -31,6 +31,8 @@ pub struct ImageOptions {
     pub seed: u64,
     #[command(flatten)]
     pub pipeline: PipelineOptions,
+    #[command(flatten)]
+    pub weights: WeightsOptions,
     #[command(flatten)]
     pub sampler: SamplerOptions,
     /// Write how the picture grows into this folder: tokens, or scales.
@@ -84,6 +86,8 @@ pub struct TextOptions {
     pub pipeline: String,
     #[command(flatten)]
     pub device: DeviceOptions,
+    #[command(flatten)]
+    pub weights: WeightsOptions,
     /// Below 1 plays safe, above 1 is bold; 0 takes the most likely always.
     #[arg(long, allow_negative_numbers = true)]
     pub temperature: Option<f64>,
@@ -205,6 +209,8 @@ pub struct VideoOptions {
     pub quiet: bool,
     #[command(flatten)]
     pub device: DeviceOptions,
+    #[command(flatten)]
+    pub weights: WeightsOptions,
 }
 
 #[derive(Args)]
@@ -222,6 +228,8 @@ pub struct SpeakOptions {
     pub pipeline: String,
     #[command(flatten)]
     pub device: DeviceOptions,
+    #[command(flatten)]
+    pub weights: WeightsOptions,
     /// Who speaks, by name; the model's first voice without it.
     #[arg(long, value_name = "NAME")]
     pub voice: Option<String>,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{DeviceOptions, PipelineOptions};
+use super::{DeviceOptions, PipelineOptions, WeightsOptions};
 
 #[derive(Subcommand)]
 pub enum TokenizerCommand {
@@ -179,6 +179,8 @@ HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_HUB_OFFLINE and HF_TOKEN mean what they m
 pub enum BenchCommand {
     /// A whole picture: the class's first unit, all others, and from codes to pixels.
     Image(BenchImageOptions),
+    /// A position of a sequence: how long it takes, and how near that is to what the machine can do.
+    Decode(BenchDecodeOptions),
     /// From codes to pixels: the decoder of a tokenizer, again and again.
     Tokenizer(BenchTokenizerOptions),
 }
@@ -243,6 +245,90 @@ pub struct BenchImageOptions {
     pub json: bool,
     #[command(flatten)]
     pub device: DeviceOptions,
+    #[command(flatten)]
+    pub weights: WeightsOptions,
+}
+
+#[derive(Args)]
+pub struct BenchDecodeOptions {
+    /// Whose sizes.
+    #[arg(long, value_enum)]
+    pub preset: DecodePreset,
+    /// Positions that are counted, in each of four rounds.
+    #[arg(long, default_value_t = 64, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=4096))]
+    pub tokens: usize,
+    /// Positions in front of the first one that is counted.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub at: usize,
+    /// Rows that are continued together.
+    #[arg(long, default_value_t = 1, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
+    pub batch: usize,
+    /// The source of all randomness, weights included.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Threads to compute on; all cores without it.
+    #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
+    pub threads: Option<usize>,
+    /// Print a JSON object.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub device: DeviceOptions,
+    #[command(flatten)]
+    pub weights: WeightsOptions,
+}
+
+/// Sizes to measure a sequence at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum DecodePreset {
+    /// LlamaGen-B's transformer: 12 layers of 768, 16,384 codes, rotary positions on two axes.
+    LlamagenB,
+    /// LLaMA at 111 million parameters: 12 layers of 768, 16,384 ids.
+    #[value(name = "llama-111m")]
+    Llama111m,
+    /// Toy sizes, to try it out.
+    Tiny,
+}
+
+impl DecodePreset {
+    /// As on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LlamagenB => "llamagen-b",
+            Self::Llama111m => "llama-111m",
+            Self::Tiny => "tiny",
+        }
+    }
+}
+
+#[derive(Args)]
+pub struct QuantizeOptions {
+    /// The checkpoint: safetensors, the index of several, or a file of `torch.save`.
+    pub input: PathBuf,
+    /// The safetensors file to write.
+    pub output: PathBuf,
+    /// What weights become.
+    #[arg(long = "type", value_enum)]
+    pub to: NarrowType,
+    /// Replace a file that is there.
+    #[arg(long)]
+    pub force: bool,
+    /// Print a JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A type for weights in files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum NarrowType {
+    /// Half precision: all tensors of two axes or more.
+    F16,
+    /// bfloat16: all tensors of two axes or more.
+    Bf16,
+    /// Eight bits and a scale per 32: the weights of linear layers.
+    Q8,
+    /// Four bits and a scale per 32: the weights of linear layers.
+    Q4,
 }
 
 /// Sizes to measure.

@@ -9,6 +9,7 @@ use std::str::FromStr;
 use burn::tensor::Device;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use ravel_pipeline::KeptAs;
 
 use crate::failure::Failure;
 
@@ -17,8 +18,9 @@ pub use generate::{
     VideoOptions,
 };
 pub use manage::{
-    BenchCommand, BenchImageOptions, BenchTokenizerOptions, DecodeKind, ModelsCommand,
-    PipelinesCommand, Preset, TokenizerCommand, TokenizerPreset,
+    BenchCommand, BenchDecodeOptions, BenchImageOptions, BenchTokenizerOptions, DecodeKind,
+    ModelsCommand, NarrowType, PipelinesCommand, Preset, QuantizeOptions, TokenizerCommand,
+    TokenizerPreset,
 };
 
 const EXAMPLES: &str = "Examples:
@@ -103,6 +105,11 @@ tell those who hear it that it is generated, as every file does that is written 
     /// Published checkpoints: list, pull, verify and remove them.
     #[command(subcommand)]
     Models(ModelsCommand),
+    /// Write a checkpoint with its weights in fewer bits.
+    #[command(after_help = "Examples:
+  ravel quantize model.safetensors model-q8.safetensors --type q8
+  ravel text \"It is a truth\" --weights-type q8")]
+    Quantize(QuantizeOptions),
     /// Measure how long a published model's sizes take on this machine, from random weights.
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -132,6 +139,15 @@ pub struct DeviceOptions {
     /// Where to compute: `cpu`, or `wgpu`, `wgpu:1`, … in builds with the feature `gpu`.
     #[arg(long, default_value = "cpu", value_name = "DEVICE")]
     pub device: DeviceName,
+}
+
+/// Of what type weights are kept.
+#[derive(Args, Clone, Copy)]
+pub struct WeightsOptions {
+    /// Keep the generator's weights on the CPU as `f32`, `f16`, `bf16`, `q8` or `q4`; `auto` takes the narrowest type that changes no
+    /// number. The pipeline's own without it.
+    #[arg(long, value_name = "TYPE")]
+    pub weights_type: Option<KeptAs>,
 }
 
 /// Sampling settings; the pipeline's own where none is given.
@@ -169,6 +185,8 @@ pub struct ReplayOptions {
     pub force: bool,
     #[command(flatten)]
     pub device: DeviceOptions,
+    #[command(flatten)]
+    pub weights: WeightsOptions,
 }
 
 #[derive(Args)]
@@ -195,6 +213,8 @@ pub struct TrainOptions {
 pub struct EvalOptions {
     #[command(flatten)]
     pub pipeline: PipelineOptions,
+    #[command(flatten)]
+    pub weights: WeightsOptions,
     /// Captioned pictures or recordings (JSON lines), or a text; the default data of the pipeline without it.
     #[arg(long, value_name = "ROWS")]
     pub data: Option<PathBuf>,

@@ -16,7 +16,7 @@ use burn::tensor::{Device, Int, Tensor, module::embedding};
 use ravel_core::{
     Attend, Codes, Condition, Head, Layout, Pyramid, Result, Sampler, StepInput, Unit,
 };
-use ravel_nn::{Norm, NormConfig, init};
+use ravel_nn::{Norm, NormConfig, Project, init};
 
 use crate::Arrangement;
 use crate::place::Places;
@@ -198,10 +198,10 @@ impl NextTokens {
         }
         if self.config.joined_out && self.config.predicts == Predicts::All {
             let (depth, ids) = (self.config.depth, self.config.scored_ids());
-            let all = self.out[0].forward(hidden);
+            let all = self.out[0].project(hidden);
             return all.reshape([batch, n, depth, ids]).swap_dims(1, 2);
         }
-        let each = self.out.iter().map(|out| out.forward(hidden.clone()));
+        let each = self.out.iter().map(|out| out.project(hidden.clone()));
         Tensor::stack(each.collect(), 1)
     }
 

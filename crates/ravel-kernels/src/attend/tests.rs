@@ -10,6 +10,7 @@ struct Case {
     values: Vec<f32>,
     mask: Option<Vec<f32>>,
     mask_heads: usize,
+    mask_positions: usize,
     norm: usize,
     interleaved: Option<bool>,
 }
@@ -32,7 +33,8 @@ impl Case {
         let heads = shape.n_heads + 2 * n_kv_heads;
         let room = shape.batch * n_kv_heads * shape.capacity * shape.width;
         let mask_heads = [1, shape.n_heads][random.within(0..2)];
-        let masked = shape.batch * mask_heads * n * shape.seen();
+        let mask_positions = [1, n][random.within(0..2)];
+        let masked = shape.batch * mask_heads * mask_positions * shape.seen();
         let hides = random.within(0..2) == 0;
         Self {
             qkv: random.normals(shape.batch * n * heads * shape.width),
@@ -50,6 +52,7 @@ impl Case {
                 (0..masked).map(&mut add).collect()
             }),
             mask_heads,
+            mask_positions,
             norm: random.within(0..3),
             interleaved: [None, Some(false), Some(true)][random.within(0..3)],
             shape,
@@ -90,6 +93,7 @@ impl Case {
                 values,
                 batch,
                 heads: self.mask_heads,
+                positions: self.mask_positions,
             }),
         };
         attend(
@@ -172,7 +176,9 @@ impl Case {
                             let mask = self.mask.as_ref().map_or(0.0, |mask| {
                                 let head = h % self.mask_heads;
                                 f64::from(
-                                    mask[((row * self.mask_heads + head) * n + at) * seen
+                                    mask[((row * self.mask_heads + head) * self.mask_positions
+                                        + at % self.mask_positions)
+                                        * seen
                                         + position],
                                 )
                             });

@@ -1,0 +1,108 @@
+//! Each kernel by itself: `cargo bench -p ravel-kernels`.
+
+use divan::counter::BytesCount;
+use divan::{Bencher, black_box};
+use ravel_kernels::attend::{HeadNorm, Inputs, Shape, attend, rms};
+use ravel_kernels::isa::Isa;
+use ravel_kernels::pool;
+use ravel_kernels::product::{After, Matrix, gated, product};
+use ravel_kernels::random::Random;
+use ravel_kernels::{Curve, Packed, WeightsType};
+
+fn main() {
+    divan::main();
+}
+
+/// `[768, 4096]` by some rows.
+#[divan::bench(args = [(0, 1), (0, 16), (1, 1), (2, 1), (2, 16), (3, 1), (3, 2), (3, 16), (4, 1), (4, 16)])]
+fn products(bencher: Bencher, (kind, rows): (usize, usize)) {
+    let (k, n, kind) = (768, 4096, WeightsType::ALL[kind]);
+    let mut random = Random::new(1);
+    let (values, x) = (random.normals(k * n), random.normals(rows * k));
+    let packed =
+        (kind != WeightsType::F32).then(|| Packed::new(pool::global(), &values, [k, n], kind));
+    let matrix = match &packed {
+        Some(packed) => Matrix::Packed(packed),
+        None => Matrix::Plain(&values, [k, n]),
+    };
+    let mut out = vec![0.0; rows * n];
+    let bytes = BytesCount::new(kind.bytes(k, n));
+    bencher.counter(bytes).bench_local(|| {
+        let after = After::default();
+        product(
+            pool::global(),
+            Isa::best(),
+            black_box(&x),
+            matrix,
+            after,
+            &mut out,
+        );
+    });
+}
+
+#[divan::bench]
+fn gates(bencher: Bencher) {
+    let (k, n) = (768, 4096);
+    let mut random = Random::new(1);
+    let (values, x) = (random.normals(k * n), random.normals(k));
+    let packed = Packed::new(pool::global(), &values, [k, n], WeightsType::Q8);
+    let mut out = vec![0.0; n / 2];
+    bencher.bench_local(|| {
+        let matrix = Matrix::Packed(&packed);
+        gated(
+            pool::global(),
+            Isa::best(),
+            black_box(&x),
+            matrix,
+            None,
+            Curve::Silu,
+            &mut out,
+        );
+    });
+}
+
+#[divan::bench(args = [16, 256, 4096])]
+fn attention(bencher: Bencher, seen: usize) {
+    let mut random = Random::new(1);
+    let shape = Shape {
+        batch: 1,
+        n: 1,
+        n_heads: 12,
+        n_kv_heads: 12,
+        width: 64,
+        capacity: seen,
+        past: seen - 1,
+        first: 0,
+    };
+    let qkv = random.normals(36 * 64);
+    let mut keys = random.normals(12 * seen * 64);
+    let mut values = random.normals(12 * seen * 64);
+    let mut out = vec![0.0; 768];
+    let inputs = Inputs {
+        qkv: &qkv,
+        norm: HeadNorm::None,
+        turn: None,
+        scales: &[0.125],
+        mask: None,
+    };
+    bencher
+        .counter(BytesCount::new(2 * 4 * 12 * seen * 64))
+        .bench_local(|| {
+            attend(
+                pool::global(),
+                Isa::best(),
+                &shape,
+                &inputs,
+                &mut keys,
+                &mut values,
+                &mut out,
+            );
+        });
+}
+
+#[divan::bench]
+fn norms(bencher: Bencher) {
+    let x = Random::new(1).normals(768);
+    let mut out = vec![0.0; 768];
+    bencher.bench_local(|| rms(black_box(&x), Some(&x), 768, 1e-5, &mut out));
+}

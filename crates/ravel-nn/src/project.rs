@@ -1,0 +1,324 @@
+//! Linear layers: on the CPU by our kernels, with weights as they are or of a narrower type, and by burn elsewhere.
+
+use std::sync::Arc;
+
+use burn::module::{Module, ModuleVisitor, Param, Reparameterization, Reparameterizer};
+use burn::nn::Linear;
+use burn::tensor::{Tensor, TensorData, module};
+use ravel_kernels::{Packed, Then, Weight, WeightsType, pool};
+
+use crate::Activation;
+
+/// What a linear layer does beside burn's `forward`, which it replaces: one function, whatever the weight's type is.
+pub trait Project {
+    /// `x w + bias`.
+    ///
+    /// # Shapes
+    /// - `x`: `[.., d_input]`
+    /// - returns: `[.., d_output]`
+    fn project<const D: usize>(&self, x: Tensor<D>) -> Tensor<D>;
+
+    /// `onto + x w + bias`.
+    ///
+    /// # Shapes
+    /// - `onto`: `[.., d_output]`
+    fn project_onto<const D: usize>(&self, x: Tensor<D>, onto: Tensor<D>) -> Tensor<D>;
+
+    /// `activation(x w + bias)`.
+    fn project_to<const D: usize>(&self, x: Tensor<D>, activation: Activation) -> Tensor<D>;
+
+    /// `activation(x a + bias_a) * (x b + bias_b)`, where the weight holds the columns of `a` and then as many of `b`.
+    ///
+    /// # Shapes
+    /// - returns: `[.., d_output / 2]`
+    fn project_gated<const D: usize>(&self, x: Tensor<D>, activation: Activation) -> Tensor<D>;
+}
+
+impl Project for Linear {
+    fn project<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let bias = self.bias.as_ref().map(Param::val);
+        let then = Then {
+            bias,
+            ..Then::default()
+        };
+        match ravel_kernels::linear(&x, &weight(&self.weight), &then) {
+            Some(out) => out,
+            None => self.forward(x),
+        }
+    }
+
+    fn project_onto<const D: usize>(&self, x: Tensor<D>, onto: Tensor<D>) -> Tensor<D> {
+        let then = Then {
+            bias: self.bias.as_ref().map(Param::val),
+            add: Some(&onto),
+            ..Then::default()
+        };
+        match ravel_kernels::linear(&x, &weight(&self.weight), &then) {
+            Some(out) => out,
+            None => onto + self.forward(x),
+        }
+    }
+
+    fn project_to<const D: usize>(&self, x: Tensor<D>, activation: Activation) -> Tensor<D> {
+        let then = Then {
+            bias: self.bias.as_ref().map(Param::val),
+            curve: activation.curve(),
+            ..Then::default()
+        };
+        match ravel_kernels::linear(&x, &weight(&self.weight), &then) {
+            Some(out) if then.curve.is_some() => out,
+            Some(out) => activation.forward(out),
+            None => activation.forward(self.forward(x)),
+        }
+    }
+
+    fn project_gated<const D: usize>(&self, x: Tensor<D>, activation: Activation) -> Tensor<D> {
+        let fused = activation.curve().and_then(|curve| {
+            let bias = self.bias.as_ref().map(Param::val);
+            ravel_kernels::gated(&x, &weight(&self.weight), bias, curve)
+        });
+        fused.unwrap_or_else(|| {
+            let both = self.project(x);
+            let width = both.dims()[D - 1] / 2;
+            let gate = both.clone().narrow(D - 1, 0, width);
+            activation.forward(gate) * both.narrow(D - 1, width, width)
+        })
+    }
+}
+
+/// Products with the transpose of a table, as where scores are taken with the table that embeds.
+///
+/// # Shapes
+/// - `x`: `[.., width]`, `table`: `[rows, width]`
+/// - returns: `[.., rows]`
+pub fn project_by_table<const D: usize>(x: Tensor<D>, table: &Param<Tensor<2>>) -> Tensor<D> {
+    let weight = Weight::Table(table.val());
+    match ravel_kernels::linear(&x, &weight, &Then::default()) {
+        Some(out) => out,
+        None => module::linear(x, table.val().transpose(), None),
+    }
+}
+
+fn weight(param: &Param<Tensor<2>>) -> Weight<'_> {
+    match param.reparameterization::<Narrow>() {
+        Some(narrow) => Weight::Packed(&narrow.packed),
+        None => Weight::Plain(param.val()),
+    }
+}
+
+/// The module with the weights of its linear layers (matrices named `weight`) in another type: what `project` reads from then on. What
+/// reads such a parameter in another way still gets the numbers, widened anew each time. Only weights on the CPU change, and none
+/// that training moves; small ones stay as they are.
+///
+/// Without a type, each matrix becomes as narrow as it can without any number changing: half precision or bfloat16, where
+/// that is what a file held.
+pub fn narrowed<M: Module>(module: M, to: Option<WeightsType>) -> M {
+    match to {
+        Some(WeightsType::F32) => module,
+        to => module.apply_reparameterization(Narrower { to }),
+    }
+}
+
+/// Bytes of weights that a product with each linear layer reads, and their number, where all of them are of one type.
+pub fn streamed<M: Module>(module: &M, kind: WeightsType) -> [usize; 2] {
+    let mut count = Streamed {
+        kind,
+        path: Vec::new(),
+        told: [0; 2],
+    };
+    module.visit(&mut count);
+    count.told
+}
+
+struct Streamed {
+    kind: WeightsType,
+    path: Vec<String>,
+    told: [usize; 2],
+}
+
+impl ModuleVisitor for Streamed {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.into());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if D == 2 && self.path.last().is_some_and(|name| name == "weight") {
+            let shape = param.lazy_shape();
+            self.told[0] += self.kind.bytes(shape[0], shape[1]);
+            self.told[1] += shape.num_elements();
+        }
+    }
+}
+
+/// Weights smaller than this many numbers are not worth it.
+const SMALL: usize = 1 << 12;
+
+/// A weight of a narrower type.
+#[derive(Module, Debug)]
+struct Narrow {
+    #[module(skip)]
+    packed: Arc<Packed>,
+}
+
+impl Reparameterization for Narrow {
+    const NAME: &'static str = "narrow";
+
+    fn apply<const D: usize>(&self, base: Tensor<D>) -> Tensor<D> {
+        let values = self.packed.unpacked(pool::global());
+        let data = TensorData::new::<f32, _>(values, self.packed.shape());
+        Tensor::from_data(data, &base.device())
+    }
+}
+
+struct Narrower {
+    to: Option<WeightsType>,
+}
+
+impl Reparameterizer for Narrower {
+    type Reparam = Narrow;
+
+    fn reparameterize<const D: usize>(
+        &mut self,
+        path: &str,
+        param: Param<Tensor<D>>,
+    ) -> (Param<Tensor<D>>, Option<Narrow>) {
+        let shape = param.lazy_shape();
+        let device = param.lazy_device();
+        let is_weight = path == "weight" || path.ends_with(".weight");
+        if D != 2 || !is_weight || shape.num_elements() < SMALL || device.is_autodiff() {
+            return (param, None);
+        }
+        let value = param.val();
+        let Some(handle) = ravel_kernels::tensor::on_cpu(&value) else {
+            return (param, None);
+        };
+        let Some(values) = handle.as_slice::<f32>() else {
+            return (param, None);
+        };
+        let Some(to) = self
+            .to
+            .or_else(|| Packed::lossless(pool::global(), values, [shape[0], shape[1]]))
+        else {
+            return (param, None);
+        };
+        let packed = Packed::new(pool::global(), values, [shape[0], shape[1]], to);
+        // The numbers are in one place only: what stays behind is one zero, seen from everywhere.
+        let dims: [usize; D] = std::array::from_fn(|axis| shape[axis]);
+        let empty = move |device: &burn::tensor::Device, _: bool| {
+            Tensor::<D>::zeros([1; D], device).expand(dims)
+        };
+        let base = Param::uninitialized(param.id, empty, device, false, shape);
+        let packed = Arc::new(packed);
+        (base, Some(Narrow { packed }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::init;
+    use ravel_testkit::{assert_close, device, formula, values};
+
+    fn layer(bias: bool) -> Linear {
+        let device = device();
+        let mut layer = init::linear(64, 96, bias, 0.02, &device);
+        layer.weight = layer.weight.map(|_| formula([64, 96], 1, 0.1, &device));
+        layer.bias = layer
+            .bias
+            .map(|bias| bias.map(|_| formula([96], 2, 1.0, &device)));
+        layer
+    }
+
+    #[test]
+    fn projections_are_burn_s() {
+        let device = device();
+        for (bias, n) in [(true, 1), (false, 3), (true, 40)] {
+            let layer = layer(bias);
+            let x = formula::<3>([2, n, 64], 3, 1.0, &device);
+            let onto = formula::<3>([2, n, 96], 4, 1.0, &device);
+            let plain = layer.forward(x.clone());
+            assert_close("project", &layer.project(x.clone()), &plain, 1e-5);
+            let sum = layer.project_onto(x.clone(), onto.clone());
+            assert_close("onto", &sum, &(plain.clone() + onto), 1e-5);
+            for activation in [
+                Activation::Gelu,
+                Activation::GeluTanh,
+                Activation::Silu,
+                Activation::Relu,
+                Activation::ReluSquared,
+            ] {
+                let curved = layer.project_to(x.clone(), activation);
+                assert_close("curve", &curved, &activation.forward(plain.clone()), 1e-5);
+                let gated = layer.project_gated(x.clone(), activation);
+                let gate = activation.forward(plain.clone().narrow(2, 0, 48));
+                assert_close(
+                    "gated",
+                    &gated,
+                    &(gate * plain.clone().narrow(2, 48, 48)),
+                    1e-5,
+                );
+            }
+            let table = Param::from_tensor(layer.weight.val().transpose());
+            let by_table = project_by_table(x, &table);
+            let bias = layer
+                .bias
+                .map_or_else(|| Tensor::zeros([96], &device), |bias| bias.val());
+            assert_close("table", &(by_table + bias.unsqueeze()), &plain, 1e-5);
+        }
+    }
+
+    #[test]
+    fn narrow_weights_are_used_and_can_still_be_read() {
+        let x = formula::<3>([1, 2, 64], 3, 1.0, &device());
+        for to in [
+            WeightsType::F16,
+            WeightsType::Bf16,
+            WeightsType::Q8,
+            WeightsType::Q4,
+        ] {
+            let plain = layer(true);
+            let narrow = narrowed(plain.clone(), Some(to));
+            assert!(
+                narrow.weight.reparameterization::<Narrow>().is_some(),
+                "{to}"
+            );
+            let most = match to {
+                WeightsType::F16 | WeightsType::Bf16 => 4e-4,
+                WeightsType::Q8 => 1e-3,
+                _ => 1.5e-2,
+            };
+            assert_close("weight", &narrow.weight.val(), &plain.weight.val(), most);
+            // What the product sees beside the weights is rounded too, with eight and four bits.
+            let found = narrow.project(x.clone());
+            assert_close("product", &found, &narrow.forward(x.clone()), 3e-2);
+        }
+    }
+
+    #[test]
+    fn what_is_half_precision_already_becomes_it_without_a_change() {
+        let x = formula::<3>([1, 2, 64], 3, 1.0, &device());
+        let mut plain = layer(true);
+        assert!(
+            narrowed(plain.clone(), None)
+                .weight
+                .reparameterization::<Narrow>()
+                .is_none()
+        );
+        plain.weight = narrowed(plain.clone(), Some(WeightsType::F16))
+            .weight
+            .map(|w| w);
+        let exact = plain.weight.val();
+        plain.weight = Param::from_tensor(exact.clone());
+        let narrow = narrowed(plain.clone(), None);
+        assert!(narrow.weight.reparameterization::<Narrow>().is_some());
+        assert_eq!(values(&narrow.weight.val()), values(&exact));
+        assert_eq!(
+            values(&narrow.project(x.clone())),
+            values(&plain.project(x))
+        );
+    }
+}

@@ -1,0 +1,77 @@
+//! Of what type the weights are while a pipeline runs.
+
+use std::str::FromStr;
+
+use burn::module::Module;
+use ravel_nn::{WeightsType, narrowed};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Of what type the weights of the sequence model's and the head's linear layers are kept on the CPU. Elsewhere they are f32.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeptAs {
+    /// Half precision or bfloat16 where no number changes by it, because the file holds no more; f32 otherwise.
+    #[default]
+    Auto,
+    /// 32 bits.
+    F32,
+    /// Half precision.
+    F16,
+    /// bfloat16.
+    Bf16,
+    /// Eight bits, a scale per 32 rows of a column; what is multiplied with them is rounded to eight bits too.
+    Q8,
+    /// Four bits, otherwise as `q8`.
+    Q4,
+}
+
+impl KeptAs {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Auto,
+        Self::F32,
+        Self::F16,
+        Self::Bf16,
+        Self::Q8,
+        Self::Q4,
+    ];
+
+    /// Its name in definitions and flags.
+    pub fn name(self) -> &'static str {
+        self.fixed().map_or("auto", WeightsType::name)
+    }
+
+    /// The type, unless it is found out for each weight.
+    pub fn fixed(self) -> Option<WeightsType> {
+        match self {
+            Self::Auto => None,
+            Self::F32 => Some(WeightsType::F32),
+            Self::F16 => Some(WeightsType::F16),
+            Self::Bf16 => Some(WeightsType::Bf16),
+            Self::Q8 => Some(WeightsType::Q8),
+            Self::Q4 => Some(WeightsType::Q4),
+        }
+    }
+
+    pub(crate) fn is_auto(&self) -> bool {
+        *self == Self::Auto
+    }
+
+    /// The module with its weights kept so.
+    pub(crate) fn kept<M: Module>(self, module: M) -> M {
+        narrowed(module, self.fixed())
+    }
+}
+
+impl FromStr for KeptAs {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let names = || Self::ALL.map(Self::name).join(", ");
+        Self::ALL
+            .into_iter()
+            .find(|kept| kept.name() == name)
+            .ok_or_else(|| format!("`{name}` is none of {}", names()))
+    }
+}
