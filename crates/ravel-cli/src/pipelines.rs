@@ -157,16 +157,22 @@ fn open_to_run(
     task: Task,
     weights: WeightsOptions,
 ) -> Result<(Definition, Source), Failure> {
-    let (definition, source) = open_for(name, task)?;
-    Ok((kept_as(definition, weights), source))
-}
-
-/// The definition with weights of the type that is asked for.
-fn kept_as(mut definition: Definition, weights: WeightsOptions) -> Definition {
+    let (mut definition, source) = open_for(name, task)?;
     if let Some(kept) = weights.weights_type {
         definition.weights_type = kept;
     }
-    definition
+    Ok((definition, source))
+}
+
+/// Models of which not every part knows narrow weights.
+fn refuse_weights_type(name: &str, weights: WeightsOptions) -> Result<(), Failure> {
+    match weights.weights_type {
+        None => Ok(()),
+        Some(_) => Err(Failure::input_with(
+            format!("`{name}` keeps its weights as its file has them"),
+            "leave --weights-type out; text models, LlamaGen, VAR, Infinity and models trained here know it",
+        )),
+    }
 }
 
 /// A definition among files in this program.
@@ -196,7 +202,7 @@ pub fn sound(
     if known().any(|(known, _)| *known == name) || Path::new(name).exists() {
         let (definition, source) = open(name)?;
         if definition.sound_model.is_some() {
-            let definition = kept_as(definition, weights);
+            refuse_weights_type(name, weights)?;
             let parts = build_sound_model(&definition, &source, &device.open()?)?;
             return Ok(SoundPipeline::Published(PublishedSound::new(parts)));
         }
@@ -239,6 +245,7 @@ pub fn image(
     let device = device.open()?;
     Ok(match definition.makes_latents() {
         true => {
+            refuse_weights_type(name, weights)?;
             let parts = build_latents(&definition, &source, &device)?;
             ImagePipeline::Latents(LatentsToImage::new(parts))
         }

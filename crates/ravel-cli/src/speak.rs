@@ -27,11 +27,7 @@ const LONGEST_REFERENCE: f64 = 60.0;
 pub fn run(options: &SpeakOptions) -> Result<(), Failure> {
     let text = given(options)?;
     let output = Output::plan(options, &text)?;
-    let pipeline = pipelines::sound(
-        &options.pipeline,
-        options.device.device,
-        options.weights,
-    )?;
+    let pipeline = pipelines::sound(&options.pipeline, options.device.device, options.weights)?;
     let request = Request {
         text,
         voice: options.voice.clone(),

@@ -210,10 +210,11 @@ impl Model {
                 };
                 draw(&parts.backbone);
                 draw(&parts.head);
+                let (backbone, head) = (kept.kept(parts.backbone), kept.kept(parts.head));
                 Ok(Built {
                     prefix: Prefix::Description(parts.prefix),
-                    backbone: Box::new(parts.backbone),
-                    head: Box::new(parts.head),
+                    backbone: Box::new(backbone),
+                    head: Box::new(head),
                 })
             }
         }

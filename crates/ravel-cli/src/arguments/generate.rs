@@ -331,6 +331,7 @@ impl From<MusicOptions> for SpeakOptions {
             output: music.output,
             pipeline: music.pipeline,
             device: music.device,
+            weights: WeightsOptions { weights_type: None },
             voice: None,
             clone: None,
             clone_text: None,
