@@ -1,6 +1,6 @@
 //! Which instructions this machine has, and sixteen lanes of numbers in each of its sets.
 //!
-//! Kernels are written once over [`Lanes`] and compiled once per set. All sets round alike: products of reals are fused with the
+//! Kernels are written once over `Lanes` and compiled once per set. All sets round alike: products of reals are fused with the
 //! sum that they go to, integers are exact. So a result is the same on each of them, bit by bit.
 
 use std::sync::OnceLock;
