@@ -308,10 +308,7 @@ mod tests {
                 .reparameterization::<Narrow>()
                 .is_none()
         );
-        plain.weight = narrowed(plain.clone(), Some(WeightsType::F16))
-            .weight
-            .map(|w| w);
-        let exact = plain.weight.val();
+        let exact = narrowed(plain.clone(), Some(WeightsType::F16)).weight.val();
         plain.weight = Param::from_tensor(exact.clone());
         let narrow = narrowed(plain.clone(), None);
         assert!(narrow.weight.reparameterization::<Narrow>().is_some());

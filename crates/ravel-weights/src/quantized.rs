@@ -173,13 +173,18 @@ pub struct Quantized {
 /// over; the rest stays as it is. That axis is the first one in files that Ravel wrote and the last one in published ones.
 ///
 /// # Errors
-/// [`WeightsError`] if a tensor cannot be read, is not finite, or becomes infinite; if no tensor changes; or if the file cannot be
+/// [`WeightsError`] if the file's weights are in blocks already; if a tensor cannot be read, is not finite, or becomes infinite; if no tensor changes; or if the file cannot be
 /// written.
 pub fn quantize(
     checkpoint: &Checkpoint,
     path: &Path,
     to: WeightsType,
 ) -> Result<Quantized, WeightsError> {
+    if checkpoint.metadata().contains_key(KEY) {
+        return Err(checkpoint.wrong(
+            "its weights are in blocks of few bits already, and rounding them again would lose more; quantize the file that it was made from".into(),
+        ));
+    }
     let axis = axis_of_inputs(checkpoint);
     let mut written = BTreeMap::new();
     let mut entries = BTreeMap::new();
@@ -245,7 +250,6 @@ pub fn quantize(
         )));
     }
     let mut metadata = checkpoint.metadata().clone();
-    metadata.remove(KEY);
     if !entries.is_empty() {
         let text = serde_json::to_string(&entries).expect("names and numbers");
         metadata.insert(KEY.into(), text);

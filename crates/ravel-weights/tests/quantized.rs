@@ -73,11 +73,17 @@ fn check(names: [&str; 3], shape: [usize; 2], inputs_first: bool) {
         assert_eq!(found.as_slice::<f32>().unwrap(), expected, "{kind}");
         let same = [&checkpoint, &narrow].map(|all| all.real(names[1]).unwrap());
         assert_eq!(same[0], same[1]);
-        // What is narrow already stays as it is.
         let again = folder.path().join("again.safetensors");
-        quantize(&narrow, &again, kind).unwrap();
-        let again = Checkpoint::open(&again).unwrap().real(names[0]).unwrap();
-        assert_eq!(again, found, "{kind}");
+        match quantize(&narrow, &again, kind) {
+            // What is in half precision already stays as it is.
+            Ok(_) => {
+                assert!(whole, "{kind}");
+                let again = Checkpoint::open(&again).unwrap().real(names[0]).unwrap();
+                assert_eq!(again, found, "{kind}");
+            }
+            // Blocks are not rounded again.
+            Err(error) => assert!(!whole && error.to_string().contains("already"), "{error}"),
+        }
         let sizes = [&from, &to].map(|path| std::fs::metadata(path).unwrap().len());
         assert!(sizes[1] < sizes[0]);
     }
