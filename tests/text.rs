@@ -460,3 +460,32 @@ fn the_embedded_model_goes_on_at_once() {
         "text-to-image is needed",
     );
 }
+
+#[test]
+fn weights_are_cut_once_and_where_there_is_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/models/novels");
+    let from = format!("{here}/model.safetensors");
+    let cut = |from: &str, to: &str| ravel(folder.path(), &["quantize", from, to, "--type", "q8"]);
+    let run = cut(&from, "model.safetensors");
+    assert_eq!(run.code, 0, "{}", run.err);
+    check_refused(&cut(&from, "model.safetensors"), "is there already");
+    check_refused(&cut("model.safetensors", "again.safetensors"), "already");
+    check_refused(&cut(&from, "nowhere/x.safetensors"), "there is no folder");
+    std::fs::write(folder.path().join("empty"), b"").unwrap();
+    check_refused(&cut("empty", "x.safetensors"), "0 bytes");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+
+    for file in ["pipeline.toml", "tokenizer.json"] {
+        std::fs::copy(format!("{here}/{file}"), folder.path().join(file)).unwrap();
+    }
+    let said = |more: &[&str]| {
+        let mut arguments = vec!["text", "It is", "--max-tokens", "8", "--temperature", "0"];
+        arguments.extend(more);
+        let run = ravel(folder.path(), &arguments);
+        assert_eq!(run.code, 0, "{}", run.err);
+        run.text()
+    };
+    let from_file = said(&["--pipeline", "pipeline.toml"]);
+    assert_eq!(from_file, said(&["--weights-type", "q8"]));
+}

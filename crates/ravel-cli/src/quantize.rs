@@ -17,6 +17,15 @@ pub fn run(options: &QuantizeOptions) -> Result<(), Failure> {
             "`--force` replaces it",
         ));
     }
+    let folder = output
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        return Err(Failure::input_with(
+            format!("there is no folder {}", folder.display()),
+            "make it first, or name another",
+        ));
+    }
     let to = match options.to {
         NarrowType::F16 => WeightsType::F16,
         NarrowType::Bf16 => WeightsType::Bf16,
