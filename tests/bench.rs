@@ -78,3 +78,166 @@ fn presets_and_threads_that_do_not_exist_are_refused() {
     let run = bench(&["--preset", "tiny", "--threads", "0"]);
     assert_eq!(run.code, 2, "{}", run.err);
 }
+
+/// Runs `ravel bench` with these arguments in an empty folder.
+fn run(arguments: &[&str]) -> crate::command::Run {
+    let folder = tempfile::tempdir().unwrap();
+    ravel(folder.path(), &[&["bench"], arguments].concat())
+}
+
+/// What a run printed as JSON.
+#[track_caller]
+fn row(arguments: &[&str]) -> serde_json::Value {
+    let run = run(&[arguments, &["--json"]].concat());
+    assert_eq!(run.code, 0, "{}", run.err);
+    serde_json::from_str(&run.text()).unwrap()
+}
+
+/// What a measurement says of the least time that its work could take.
+#[track_caller]
+fn check_limit(row: &serde_json::Value, seconds: f64) {
+    let limit = |key: &str| row["limit"][key].as_f64().unwrap();
+    let idealised = limit("idealised-seconds");
+    let by_reading = limit("bytes") / 1e9 / limit("memory-gigabytes-per-second");
+    let by_multiplying = limit("flops") / 1e9 / limit("gigaflops");
+    // Summed over steps it is at least what all of them together would take.
+    let least = by_reading.max(by_multiplying);
+    assert!(idealised >= 0.999 * least, "{row}");
+    assert!(idealised <= 1.001 * (by_reading + by_multiplying), "{row}");
+    let ratio = seconds / idealised;
+    let told = limit("measured-over-idealised");
+    assert!((told / ratio - 1.0).abs() < 1e-6, "{row}");
+}
+
+#[test]
+fn a_prompt_is_timed_beside_the_least_that_it_could_take() {
+    let short = row(&[
+        "prefill",
+        "--preset",
+        "tiny",
+        "--positions",
+        "32",
+        "--rounds",
+        "3",
+    ]);
+    let long = row(&[
+        "prefill",
+        "--preset",
+        "tiny",
+        "--positions",
+        "64",
+        "--batch",
+        "3",
+    ]);
+    for row in [&short, &long] {
+        let seconds = |part: &str| row["seconds"][part].as_f64().unwrap();
+        assert!(seconds("least") > 0.0 && seconds("least") <= seconds("median"));
+        check_limit(row, seconds("median"));
+    }
+    assert_eq!(
+        (&long["positions"], &long["batch"]),
+        (&64.into(), &3.into())
+    );
+    // Six times the positions, and attention on top; the head is counted once a row.
+    let flops = |row: &serde_json::Value| row["limit"]["flops"].as_f64().unwrap();
+    assert!(flops(&long) > 5.9 * flops(&short), "{short} {long}");
+    let text = run(&["prefill", "--preset", "tiny", "--rounds", "1"]).text();
+    assert!(
+        text.contains("idealised") && text.contains("tokens"),
+        "{text}"
+    );
+}
+
+#[test]
+fn narrow_weights_are_told_in_bytes() {
+    let bytes = |kind: &str| {
+        let row = row(&[
+            "decode",
+            "--preset",
+            "tiny",
+            "--tokens",
+            "4",
+            "--weights-type",
+            kind,
+        ]);
+        assert_eq!(row["weights-type"], kind);
+        let share = row["share-of-limit"].as_f64().unwrap();
+        let ratio = row["measured-over-idealised"].as_f64().unwrap();
+        assert!((share * ratio - 1.0).abs() < 1e-6, "{row}");
+        row["bytes-per-step"][0].as_f64().unwrap()
+    };
+    let [wide, half, eight, four] = ["f32", "bf16", "q8", "q4"].map(bytes);
+    assert_eq!(wide, 2.0 * half);
+    // A scale of two bytes per 32 numbers.
+    assert_eq!(eight, wide * (32.0 + 2.0) / 128.0);
+    assert_eq!(four, wide * (16.0 + 2.0) / 128.0);
+}
+
+#[test]
+fn speech_is_timed_until_its_first_sound_and_whole() {
+    let say = |text: &str| {
+        row(&[
+            "speech", "--preset", "tiny", "--rounds", "1", "--text", text,
+        ])
+    };
+    let (short, long) = (say("Yes."), say("Good morning, said the old man. Yes."));
+    for row in [&short, &long] {
+        let seconds = |part: &str| row["seconds"][part].as_f64().unwrap();
+        assert!(0.0 < seconds("first-sound") && seconds("first-sound") <= seconds("whole"));
+        check_limit(row, seconds("whole"));
+        // 25 positions of four codes make a second, the delays of the later codes and pauses apart.
+        let sound = row["seconds-of-sound"].as_f64().unwrap();
+        let steps = row["steps"].as_f64().unwrap();
+        assert!((sound - steps / 25.0).abs() < 1.0, "{row}");
+    }
+    let sound = |row: &serde_json::Value| row["seconds-of-sound"].as_f64().unwrap();
+    assert!(sound(&long) > sound(&short), "{short} {long}");
+    let refused = run(&["speech", "--preset", "tiny", "--text", "…"]);
+    assert_eq!(refused.code, 2, "{}", refused.err);
+}
+
+#[test]
+fn pictures_and_decoders_are_told_beside_the_least_time_too() {
+    let picture = row(&["image", "--preset", "tiny"]);
+    check_limit(&picture, picture["seconds"]["picture"].as_f64().unwrap());
+    let decoder = row(&["tokenizer", "--preset", "tiny", "--rounds", "2"]);
+    let products = decoder["limit"]["flops"].as_f64().unwrap();
+    check_limit(&decoder, decoder["seconds"]["decode"].as_f64().unwrap());
+    // All of a picture's products, the decoder's among them.
+    assert!(picture["limit"]["flops"].as_f64().unwrap() > products && products > 1e6);
+}
+
+#[test]
+fn what_cannot_be_measured_is_refused_in_a_line() {
+    let check = |arguments: &[&str], expected: &str| {
+        crate::command::check_refused(&run(arguments), expected);
+    };
+    check(
+        &["decode", "--preset", "var-d16", "--tokens", "3"],
+        "scale by scale",
+    );
+    check(
+        &["decode", "--preset", "tiny", "--at", "4000"],
+        "the model has 512",
+    );
+    check(
+        &["prefill", "--preset", "tiny", "--positions", "513"],
+        "the model has 512",
+    );
+    for (arguments, expected) in [
+        (&["prefill", "--preset", "var-d16"][..], "llama-111m"),
+        (&["speech", "--preset", "nobody"], "speak"),
+    ] {
+        let run = run(arguments);
+        assert!(run.code == 2 && run.err.contains(expected), "{}", run.err);
+    }
+}
+
+#[test]
+fn help_shows_how_each_is_asked_for() {
+    for command in ["image", "decode", "prefill", "tokenizer", "speech"] {
+        let help = run(&[command, "--help"]);
+        let example = format!("ravel bench {command} ");
+        assert!(help.code == 0 && help.text().contains(&example));
+    }
+}

@@ -3,8 +3,6 @@
 
 mod arguments;
 mod bench;
-mod bench_decode;
-mod bench_tokenizer;
 mod clip_tokenizer;
 mod doctor;
 mod drift;

@@ -10,6 +10,11 @@ pub fn peak_memory() -> Option<u64> {
     kib("/proc/self/status", "VmHWM:")
 }
 
+/// [`peak_memory`] in MiB.
+pub fn peak_mib() -> Option<f64> {
+    peak_memory().map(|bytes| bytes as f64 / (1 << 20) as f64)
+}
+
 /// A line of the kernel's own, in bytes.
 fn kib(file: &str, name: &str) -> Option<u64> {
     let text = std::fs::read_to_string(file).ok()?;

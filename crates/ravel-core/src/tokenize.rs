@@ -177,6 +177,11 @@ pub trait ImageTokenizer: Tokenizer<Signal = Images> {
         false
     }
 
+    /// Products of numbers that decoding one picture takes by the formula of its layers, where that is known.
+    fn decode_products(&self) -> Option<u64> {
+        None
+    }
+
     /// The coarse-to-fine view of the codes, where the tokenizer has one.
     fn pyramid(&self) -> Option<&dyn Pyramid> {
         None

@@ -5,6 +5,7 @@ use ravel_core::{Backbone, Head, ImageSpec};
 use ravel_families::llamagen_gpt::ModelType;
 use ravel_families::{FamilyError, infinity, infinity_vae, llamagen_gpt, mar, var};
 use ravel_heads::{CaptionEmbedding, DescriptionEmbedding, PrefixEmbedding};
+use ravel_nn::WeightsType;
 use ravel_text::Classes;
 use ravel_weights::{Checkpoint, draw};
 use schemars::JsonSchema;
@@ -16,7 +17,7 @@ use crate::conditioner::{ClassConditioner, Conditioner};
 use crate::definition::{Definition, TextPart};
 use crate::sizes::Sizes;
 use crate::tokenizer_part::TokenizerPart;
-use crate::{KeptAs, PipelineError, Source};
+use crate::{Costs, KeptAs, PipelineError, Source};
 
 /// A published sequence model with its head. Their weights are the definition's `weights`, as they were published.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -44,6 +45,7 @@ struct Built {
     prefix: Prefix,
     backbone: Box<dyn Backbone>,
     head: Box<dyn Head>,
+    costs: Costs,
 }
 
 /// What embeds the condition.
@@ -171,6 +173,7 @@ impl Model {
         kept: KeptAs,
         device: &Device,
     ) -> Result<Built, FamilyError> {
+        let kind = kept.fixed().unwrap_or(WeightsType::F32);
         match self {
             Self::Llamagen(config) => {
                 let parts = match checkpoint {
@@ -179,8 +182,10 @@ impl Model {
                 };
                 draw(&parts.backbone);
                 draw(&parts.head);
+                let costs = Costs::of(&parts.backbone, &parts.head, kind);
                 let (backbone, head) = (kept.kept(parts.backbone), kept.kept(parts.head));
                 Ok(Built {
+                    costs,
                     prefix: match parts.prefix {
                         llamagen_gpt::Prefix::Class(prefix) => Prefix::Class(prefix),
                         llamagen_gpt::Prefix::Caption(prefix) => Prefix::Caption(prefix),
@@ -196,8 +201,10 @@ impl Model {
                 };
                 draw(&parts.backbone);
                 draw(&parts.head);
+                let costs = Costs::of(&parts.backbone, &parts.head, kind);
                 let (backbone, head) = (kept.kept(parts.backbone), kept.kept(parts.head));
                 Ok(Built {
+                    costs,
                     prefix: Prefix::Class(parts.prefix),
                     backbone: Box::new(backbone),
                     head: Box::new(head),
@@ -210,8 +217,10 @@ impl Model {
                 };
                 draw(&parts.backbone);
                 draw(&parts.head);
+                let costs = Costs::of(&parts.backbone, &parts.head, kind);
                 let (backbone, head) = (kept.kept(parts.backbone), kept.kept(parts.head));
                 Ok(Built {
+                    costs,
                     prefix: Prefix::Description(parts.prefix),
                     backbone: Box::new(backbone),
                     head: Box::new(head),
@@ -332,8 +341,8 @@ pub(crate) fn build(
     })
 }
 
-/// Builds a definition of a model of classes with random weights, which follow from the device's seed: what it costs is the same as
-/// with the published ones. No file of weights is looked for.
+/// Builds a definition of a model of classes with random weights, which follow from the device's seed: what it costs, which is also
+/// told, is the same as with the published ones. No file of weights is looked for.
 ///
 /// # Errors
 /// [`PipelineError`] if a part is missing or does not fit, or the model is none of classes.
@@ -341,7 +350,7 @@ pub fn build_random(
     definition: &Definition,
     source: &Source,
     device: &Device,
-) -> Result<Parts, PipelineError> {
+) -> Result<(Parts, Costs), PipelineError> {
     let part = definition.model.as_ref();
     let part = part.ok_or_else(|| definition.lacks("model"))?;
     let (model, reader) = definition.fitted(part, source)?;
@@ -349,7 +358,7 @@ pub fn build_random(
     let (Reader::Classes(classes), Prefix::Class(prefix)) = (reader, built.prefix) else {
         return Err(definition.lacks("text of kind \"classes\""));
     };
-    Ok(Parts {
+    let parts = Parts {
         conditioner: Conditioner::Class(ClassConditioner { classes, prefix }),
         backbone: built.backbone,
         head: built.head,
@@ -359,5 +368,6 @@ pub fn build_random(
         name: definition.name.clone(),
         hash: "random".into(),
         device: device.clone(),
-    })
+    };
+    Ok((parts, built.costs))
 }

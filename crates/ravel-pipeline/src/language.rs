@@ -5,13 +5,13 @@ use ravel_backbone::{Transformer, TransformerConfig};
 use ravel_core::Layout;
 use ravel_decode::{DecodingConfig, SamplerConfig};
 use ravel_heads::{HeadConfig, NextToken, NextTokenConfig};
-use ravel_nn::{WeightsType, streamed};
+use ravel_nn::WeightsType;
 use ravel_text::Vocabulary;
 use ravel_weights::{draw, load};
 
 use crate::build::Faults;
 use crate::definition::{BackbonePart, Definition, TextPart};
-use crate::{PipelineError, Source, published};
+use crate::{Costs, PipelineError, Source, published};
 
 /// The parts of a text-generation pipeline, ready to run.
 pub struct LanguageParts {
@@ -104,12 +104,8 @@ pub struct FreshLanguage {
     pub head: NextToken,
     /// Positions that the model sees at once.
     pub context: usize,
-    /// Numbers in the weights of linear layers.
-    pub weights: usize,
-    /// Bytes of them.
-    pub weight_bytes: usize,
-    /// Bytes of keys and values that a position leaves behind in all layers.
-    pub remembered_bytes: usize,
+    /// What they read and multiply.
+    pub costs: Costs,
 }
 
 /// Builds the sequence model and head of a text-generation definition with random weights, which follow from the device's seed; no file
@@ -136,13 +132,9 @@ pub fn build_random_language(
     draw(&backbone);
     draw(&head);
     let kind = definition.weights_type.fixed().unwrap_or(WeightsType::F32);
-    let told = [streamed(&backbone, kind), streamed(&head, kind)];
-    let heads = spec.backbone.n_kv_heads() * spec.backbone.head_width();
     Ok(FreshLanguage {
         context: spec.context,
-        weights: told[0][1] + told[1][1],
-        weight_bytes: told[0][0] + told[1][0],
-        remembered_bytes: 2 * spec.backbone.layers * heads * size_of::<f32>(),
+        costs: Costs::of_language(&backbone, &head, kind),
         backbone: definition.weights_type.kept(backbone),
         head: definition.weights_type.kept(head),
     })

@@ -7,6 +7,7 @@ mod build;
 mod caption;
 mod clip;
 mod conditioner;
+mod costs;
 mod definition;
 mod fish_vocabulary;
 mod image_model;
@@ -29,6 +30,7 @@ pub use build::{Parts, build, build_tokenizer, build_video_tokenizer, fresh_toke
 pub use caption::{CaptionConditioner, DescriptionConditioner};
 pub use clip::build_clip_tokenizer;
 pub use conditioner::{ClassConditioner, Conditioner, WordConditioner};
+pub use costs::{Costs, Span, Work};
 pub use definition::{BackbonePart, Definition, Task, TextPart, schema};
 pub use fish_vocabulary::FishVocabulary;
 pub use image_model::{ModelPart, build_random};
@@ -38,11 +40,12 @@ pub use language::{
 };
 pub use latent_model::{LatentParts, build_latents};
 pub use published::Published;
+pub use ravel_nn::WeightsType;
 pub use sizes::Sizes;
 pub use sound::build_sound_tokenizer;
 pub use sound_model::{SoundModel, SoundModelPart, SoundModelParts, build_sound_model};
 pub use source::Source;
-pub use speech::{SpeechParts, SpeechText, build_speech};
+pub use speech::{SpeechParts, SpeechText, build_random_speech, build_speech};
 pub use speech_model::{
     DepthModel, DepthPart, DurationModel, DurationsConfig, Prompt, SpeechModel, SpeechPart,
     SpeechShape,

@@ -4,13 +4,17 @@ use burn::tensor::Device;
 use ravel_core::SoundTokenizer;
 use ravel_decode::SamplerConfig;
 use ravel_heads::{HeadConfig, NextTokensConfig, PrefixConfig};
+use ravel_nn::WeightsType;
 use ravel_pronounce::{MARKS, PronounceError, Pronouncer, SYMBOLS, Symbol};
-use ravel_weights::load;
+use ravel_weights::{draw, load};
+use rvq_codec::SpectralTokenizer;
 
 use crate::build::{Faults, fingerprint};
 use crate::sound::build_sound_tokenizer;
+use crate::tokenizer_part::TokenizerPart;
 use crate::{
-    BackbonePart, Definition, PipelineError, Source, SpeechModel, SpeechPart, SpeechShape, TextPart,
+    BackbonePart, Costs, Definition, PipelineError, Source, SpeechModel, SpeechPart, SpeechShape,
+    TextPart,
 };
 
 /// Frames that an utterance may have beside those of its symbols.
@@ -214,6 +218,60 @@ pub fn build_speech(
         hash: fingerprint(definition, source)?,
         device: device.clone(),
     })
+}
+
+/// Builds all parts of a definition that speaks with random weights, which follow from the device's seed, and what the sequence model
+/// and its head cost. No file of weights is looked for.
+///
+/// # Errors
+/// [`PipelineError`] if a part is missing or a size is impossible, or the tokenizer is of another kind than `spectral-codec`.
+pub fn build_random_speech(
+    definition: &Definition,
+    device: &Device,
+) -> Result<(SpeechParts, Costs), PipelineError> {
+    let wrong = |source| PipelineError::Part {
+        name: definition.name.clone(),
+        source,
+    };
+    let (text, backbone, head) = definition.speech_parts()?;
+    let BackbonePart::Transformer { config } = backbone;
+    let part = definition.speech.clone().unwrap_or_default();
+    part.validate_for(config, head).map_err(wrong)?;
+    let tokenizer = definition.tokenizer_part()?;
+    tokenizer.sound_spec().map_err(wrong)?;
+    let TokenizerPart::SpectralCodec { config: codec, .. } = tokenizer else {
+        return Err(wrong(ravel_core::Error::Config {
+            field: "tokenizer.kind".into(),
+            found: tokenizer.kind().into(),
+            expected: "spectral-codec".into(),
+        }));
+    };
+    let module = codec.init(device);
+    draw(&module);
+    let shape = SpeechShape {
+        text: &text,
+        backbone: config,
+        head,
+        part: &part,
+    };
+    let model = shape.init(device);
+    draw(&model);
+    let kind = definition.weights_type.fixed().unwrap_or(WeightsType::F32);
+    let costs = Costs::of(&model.backbone, &model.head, kind);
+    let parts = SpeechParts {
+        text,
+        model: SpeechModel {
+            backbone: definition.weights_type.kept(model.backbone),
+            head: definition.weights_type.kept(model.head),
+            ..model
+        },
+        codec: Box::new(SpectralTokenizer::new(module, codec, device)),
+        sampler: definition.sampler.clone(),
+        name: definition.name.clone(),
+        hash: "random".into(),
+        device: device.clone(),
+    };
+    Ok((parts, costs))
 }
 
 impl Definition {

@@ -35,7 +35,7 @@ pub use join::{Fader, pause};
 pub use loops::LoopWatch;
 pub use model::PublishedSound;
 pub use pipeline::SoundPipeline;
-pub use published::PUBLISHED;
+pub use published::{PUBLISHED, SHAPES};
 pub use reference::Reference;
 
 /// What is asked for.

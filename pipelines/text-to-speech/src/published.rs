@@ -13,3 +13,18 @@ pub static PUBLISHED: &[(&str, Files)] = published_definitions![
     "musicgen-large",
     "musicgen-melody",
 ];
+
+/// Definitions without weights, of sizes to measure.
+pub static SHAPES: &[(&str, Files)] = &[
+    (
+        "speak",
+        &[(
+            "pipeline.toml",
+            include_bytes!("../../../assets/models/speak/pipeline.toml"),
+        )],
+    ),
+    (
+        "tiny",
+        &[("pipeline.toml", include_bytes!("../presets/tiny.toml"))],
+    ),
+];

@@ -186,6 +186,12 @@ impl ImageTokenizer for MultiscaleImageTokenizer {
         true
     }
 
+    fn decode_products(&self) -> Option<u64> {
+        let &(height, width) = self.sides().last()?;
+        let decoder = &self.module.decoder;
+        Some(self.ready.products(decoder, [height, width]))
+    }
+
     fn pyramid(&self) -> Option<&dyn Pyramid> {
         Some(self)
     }

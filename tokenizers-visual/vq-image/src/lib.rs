@@ -279,6 +279,14 @@ impl ImageTokenizer for VqImageTokenizer {
         true
     }
 
+    fn decode_products(&self) -> Option<u64> {
+        let Layout::Grid { height, width } = self.spec.layout else {
+            unreachable!("this tokenizer's layout is a grid");
+        };
+        let decoder = &self.module.decoder;
+        Some(self.ready.products(decoder, [height, width]))
+    }
+
     fn latents(&self, signal: Images) -> Result<Tensor<4>> {
         check_size(&signal, self.spec.signal_size)?;
         Ok(self.module.encoder.forward(signal.pixels))

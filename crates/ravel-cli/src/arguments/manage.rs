@@ -1,10 +1,10 @@
-//! Flags of the commands that look into what is there: tokenizers, definitions, checkpoints, speed.
+//! Flags of the commands that look into what is there: tokenizers, definitions, checkpoints.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{DeviceOptions, PipelineOptions, WeightsOptions};
+use super::{DeviceOptions, PipelineOptions};
 
 #[derive(Subcommand)]
 pub enum TokenizerCommand {
@@ -175,132 +175,6 @@ HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_HUB_OFFLINE and HF_TOKEN mean what they m
     },
 }
 
-#[derive(Subcommand)]
-pub enum BenchCommand {
-    /// A whole picture: the class's first unit, all others, and from codes to pixels.
-    Image(BenchImageOptions),
-    /// A position of a sequence: how long it takes, and how near that is to what the machine can do.
-    Decode(BenchDecodeOptions),
-    /// From codes to pixels: the decoder of a tokenizer, again and again.
-    Tokenizer(BenchTokenizerOptions),
-}
-
-#[derive(Args)]
-pub struct BenchTokenizerOptions {
-    /// Whose sizes.
-    #[arg(long, value_enum)]
-    pub preset: TokenizerPreset,
-    /// What products are computed in.
-    #[arg(long = "type", value_enum, default_value = "f32")]
-    pub kind: DecodeKind,
-    /// Pictures that are timed after a first one.
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=10_000))]
-    pub rounds: usize,
-    /// The source of all randomness, weights included.
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
-    /// Threads to compute on; all cores without it.
-    #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
-    pub threads: Option<usize>,
-    /// Print a JSON object.
-    #[arg(long)]
-    pub json: bool,
-    #[command(flatten)]
-    pub device: DeviceOptions,
-}
-
-/// Tokenizers to measure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum TokenizerPreset {
-    /// LlamaGen's tokenizer with 16 pixels a side to a code, 256x256.
-    LlamagenVq16,
-    /// VAR's tokenizer, 256x256.
-    VarVqvae,
-    /// Toy sizes, to try it out.
-    Tiny,
-}
-
-/// What a decoder's products are computed in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum DecodeKind {
-    /// 32 bits.
-    F32,
-    /// 16 bits with the range of 32, where the processor multiplies them faster; sums are of 32 bits.
-    Bf16,
-}
-
-#[derive(Args)]
-pub struct BenchImageOptions {
-    /// Whose sizes.
-    #[arg(long, value_enum)]
-    pub preset: Preset,
-    /// The source of all randomness, weights included.
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
-    /// Threads to compute on; all cores without it.
-    #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
-    pub threads: Option<usize>,
-    /// Print a JSON object.
-    #[arg(long)]
-    pub json: bool,
-    #[command(flatten)]
-    pub device: DeviceOptions,
-    #[command(flatten)]
-    pub weights: WeightsOptions,
-}
-
-#[derive(Args)]
-pub struct BenchDecodeOptions {
-    /// Whose sizes.
-    #[arg(long, value_enum)]
-    pub preset: DecodePreset,
-    /// Positions that are counted, in each of four rounds.
-    #[arg(long, default_value_t = 64, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=4096))]
-    pub tokens: usize,
-    /// Positions in front of the first one that is counted.
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    pub at: usize,
-    /// Rows that are continued together.
-    #[arg(long, default_value_t = 1, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
-    pub batch: usize,
-    /// The source of all randomness, weights included.
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
-    /// Threads to compute on; all cores without it.
-    #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
-    pub threads: Option<usize>,
-    /// Print a JSON object.
-    #[arg(long)]
-    pub json: bool,
-    #[command(flatten)]
-    pub device: DeviceOptions,
-    #[command(flatten)]
-    pub weights: WeightsOptions,
-}
-
-/// Sizes to measure a sequence at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum DecodePreset {
-    /// LlamaGen-B's transformer: 12 layers of 768, 16,384 codes, rotary positions on two axes.
-    LlamagenB,
-    /// LLaMA at 111 million parameters: 12 layers of 768, 16,384 ids.
-    #[value(name = "llama-111m")]
-    Llama111m,
-    /// Toy sizes, to try it out.
-    Tiny,
-}
-
-impl DecodePreset {
-    /// As on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::LlamagenB => "llamagen-b",
-            Self::Llama111m => "llama-111m",
-            Self::Tiny => "tiny",
-        }
-    }
-}
-
 #[derive(Args)]
 pub struct QuantizeOptions {
     /// The checkpoint: safetensors, the index of several, or a file of `torch.save`.
@@ -329,15 +203,4 @@ pub enum NarrowType {
     Q8,
     /// Four bits and a scale per 32: the weights of linear layers.
     Q4,
-}
-
-/// Sizes to measure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Preset {
-    /// LlamaGen-B: 256x256 in 256 codes, scale 4.
-    LlamagenB,
-    /// VAR-d16: 256x256 in ten scales, 680 codes.
-    VarD16,
-    /// Toy sizes, to try it out.
-    Tiny,
 }

@@ -1,5 +1,6 @@
 //! The command line: the commands, and the flags that several of them share.
 
+mod bench;
 mod generate;
 mod manage;
 
@@ -13,15 +14,15 @@ use ravel_pipeline::KeptAs;
 
 use crate::failure::Failure;
 
+pub use bench::{
+    BenchCommand, BenchDecodeOptions, BenchImageOptions, BenchOptions, BenchPrefillOptions,
+    BenchSpeechOptions, BenchTokenizerOptions, DecodeKind, Preset, TokenizerPreset, name_of,
+};
 pub use generate::{
     Check, Contrastive, ImageOptions, MethodOptions, MusicOptions, SpeakOptions, TextOptions,
     VideoOptions,
 };
-pub use manage::{
-    BenchCommand, BenchDecodeOptions, BenchImageOptions, BenchTokenizerOptions, DecodeKind,
-    ModelsCommand, NarrowType, PipelinesCommand, Preset, QuantizeOptions, TokenizerCommand,
-    TokenizerPreset,
-};
+pub use manage::{ModelsCommand, NarrowType, PipelinesCommand, QuantizeOptions, TokenizerCommand};
 
 const EXAMPLES: &str = "Examples:
   ravel image \"a red heart\" -o heart.png         a picture from words
@@ -110,7 +111,7 @@ tell those who hear it that it is generated, as every file does that is written 
   ravel quantize model.safetensors model-q8.safetensors --type q8
   ravel text \"It is a truth\" --weights-type q8")]
     Quantize(QuantizeOptions),
-    /// Measure how long a published model's sizes take on this machine, from random weights.
+    /// Measure how long a published model's sizes take on this machine, from random weights, beside the least that it could take.
     #[command(subcommand)]
     Bench(BenchCommand),
     /// Say what this machine and this build can do.

@@ -30,6 +30,13 @@ thread_local! {
 }
 
 impl CellAttention {
+    /// Products of numbers for a grid of so many cells.
+    pub fn products(&self, cells: usize) -> u64 {
+        let convs = self.qkv.iter().chain([&self.out]);
+        let convs = convs.map(|conv| conv.products(cells)).sum::<u64>();
+        convs + 2 * (cells * cells) as u64 * self.out.channels() as u64
+    }
+
     /// Adds what the cells see to the grid, whose sums are given; gives those of the result.
     pub fn run(&self, pool: &Pool, planes: &mut Planes, grid: &mut Grid, sums: &Sums) -> Sums {
         let entry = self.norm.entry(sums, None);

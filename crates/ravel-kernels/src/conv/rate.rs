@@ -1,5 +1,6 @@
-//! What a core can multiply at most: the measure that kernels are held against.
+//! What a core can multiply at most, and what a convolution has to: the measures that kernels are held against.
 
+use super::Conv;
 use super::work::{Work, on};
 use crate::isa::{Isa, Lanes};
 use std::hint::black_box;
@@ -18,6 +19,13 @@ pub fn rate_f32() -> f32 {
     // SAFETY: it has no pointers.
     unsafe { on(Isa::best(), Rate(&mut sum)) };
     sum
+}
+
+impl Conv {
+    /// Products of numbers that the formula takes for so many cells out, whichever way they are computed.
+    pub fn products(&self, cells: usize) -> u64 {
+        (cells * self.kernel * self.kernel) as u64 * (self.from * self.to) as u64
+    }
 }
 
 struct Rate<'a>(&'a mut f32);

@@ -38,6 +38,33 @@ impl ReadyDecoder {
         }
     }
 
+    /// Products of numbers that `decoder` takes by its formula for a grid of `[rows, columns]` latents.
+    pub fn products(&self, decoder: &Decoder, [rows, columns]: [usize; 2]) -> u64 {
+        let layers = self
+            .layers
+            .get_or_init(|| Layers::of(decoder, self.kind, pool::global()));
+        let mut cells = rows * columns;
+        let each = layers.steps.iter().map(|step| match step {
+            Step::Conv(conv) | Step::Bent(_, _, conv) => conv.products(cells),
+            Step::Attention(attention) => attention.products(cells),
+            Step::Residual {
+                convs, shortcut, ..
+            } => {
+                let all = convs.iter().chain(shortcut);
+                all.map(|conv| conv.products(cells)).sum()
+            }
+            Step::Double(conv) => {
+                cells *= 4;
+                conv.products(cells)
+            }
+            Step::Shuffle => {
+                cells *= 4;
+                0
+            }
+        });
+        each.sum()
+    }
+
     /// What `decoder` makes of latents: by the kernels where they are `f32` on the CPU and no gradient flows, otherwise by
     /// [`Decoder::forward`]. The two differ by rounding; the error stays below 1e-5 of the largest number in `f32`.
     ///
@@ -299,6 +326,26 @@ mod tests {
                 assert_close("pixels", &found, &wanted, 1e-5 * most);
             }
         }
+    }
+
+    #[test]
+    fn products_are_those_of_the_formula() {
+        let config = VqGanConfig {
+            channels: 32,
+            multiples: vec![1, 1],
+            blocks: 1,
+            z_channels: 8,
+            ..VqGanConfig::default()
+        };
+        let decoder = AutoencoderConfig::VqGan(config).init(5, &device()).1;
+        let found = ReadyDecoder::default().products(&decoder, [2, 3]);
+        let (square, wide) = (32 * 32, 9 * 32 * 32);
+        // Two convolutions in; then residual blocks (two in the middle, two at the coarse grid), attention after each of the
+        // coarse ones and between the middle ones.
+        let coarse = 6 * (5 * 8 + 9 * 8 * 32 + 4 * 2 * wide + 3 * 4 * square) + 3 * 2 * 36 * 32;
+        // At the fine grid: the convolution after the doubling, two blocks, the way out.
+        let fine = 24 * (wide + 2 * 2 * wide + 9 * 32 * 3);
+        assert_eq!(found, (coarse + fine) as u64);
     }
 
     #[test]

@@ -1,18 +1,29 @@
-//! `ravel bench`: how long a whole picture takes at a published model's sizes, from random weights.
+//! `ravel bench`: how long things take at a published model's sizes, from random weights, beside the least that they could take at
+//! the rates at which the machine reads memory and multiplies (Narayanan et al. 2023: the idealised runtime). Here a whole picture.
+
+mod decode;
+mod limit;
+mod prefill;
+mod scales;
+mod sequence;
+mod speech;
+mod tokenizer;
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
+use burn::tensor::Device;
 use ravel_core::Seed;
-use ravel_pipeline::{Definition, Source, build_random};
+use ravel_pipeline::{Costs, Definition, Parts, Source, Span, Work, build_random};
 use serde::Serialize;
 use serde_json::json;
 use text_to_image::{Request, Shown, TINY, TextToImage};
 
-use crate::arguments::{BenchCommand, BenchImageOptions, Preset};
+use crate::arguments::{BenchCommand, BenchImageOptions, BenchOptions, Preset};
 use crate::failure::Failure;
 use crate::progress::say;
-use crate::{bench_decode, bench_tokenizer, interrupt, pipelines, system};
+use crate::{interrupt, pipelines, system};
+use limit::{Limit, Machine};
 
 /// The class of every measured picture: golden retriever.
 const CLASS: &str = "207";
@@ -39,8 +50,10 @@ struct Seconds {
 pub fn run(command: &BenchCommand) -> Result<(), Failure> {
     match command {
         BenchCommand::Image(options) => image(options),
-        BenchCommand::Tokenizer(options) => bench_tokenizer::run(options),
-        BenchCommand::Decode(options) => bench_decode::run(options),
+        BenchCommand::Tokenizer(options) => tokenizer::run(options),
+        BenchCommand::Decode(options) => decode::run(options),
+        BenchCommand::Prefill(options) => prefill::run(options),
+        BenchCommand::Speech(options) => speech::run(options),
     }
 }
 
@@ -53,21 +66,22 @@ fn definition(preset: Preset) -> Result<(Definition, Source), Failure> {
 }
 
 fn image(options: &BenchImageOptions) -> Result<(), Failure> {
-    use_threads(options.threads)?;
+    use_threads(options.bench.threads)?;
     let (mut definition, source) = definition(options.preset)?;
     if let Some(kept) = options.weights.weights_type {
         definition.weights_type = kept;
     }
-    let device = options.device.device.open()?;
+    let device = options.bench.device.device.open()?;
     let start = Instant::now();
-    device.seed(Seed::new(options.seed).named("random weights").number());
-    let parts = build_random(&definition, &source, &device)?;
+    seed(&options.bench, &device);
+    let (parts, costs) = build_random(&definition, &source, &device)?;
     let pipeline = TextToImage::new(parts);
     let load = start.elapsed();
-
+    let mut machine = Machine::new(Some(costs.weight_bytes));
+    machine.measure();
     let request = Request {
         prompts: vec![CLASS.into()],
-        seed: options.seed,
+        seed: options.bench.seed,
         first: 0,
         sampler: pipeline.parts().sampler.clone(),
     };
@@ -102,12 +116,55 @@ fn image(options: &BenchImageOptions) -> Result<(), Failure> {
         whole: start.elapsed().as_secs_f64(),
     };
     let [_, _, height, width] = pixels.dims();
-    report(options, &definition, &seconds, codes, (width, height));
+    machine.measure();
+    let limit = limit(options, pipeline.parts(), &costs, &machine, seconds.picture);
+    report(
+        options,
+        &definition,
+        &seconds,
+        limit,
+        codes,
+        (width, height),
+    );
     Ok(())
 }
 
+/// What a picture would take at the machine's rates: its units one after the other, then the tokenizer, its products as its formula
+/// has them.
+fn limit(
+    options: &BenchImageOptions,
+    parts: &Parts,
+    costs: &Costs,
+    machine: &Machine,
+    seconds: f64,
+) -> Limit {
+    let kept = sequence::kept(options.weights);
+    let rows = 1 + usize::from(parts.sampler.is_guided());
+    let (mut all, mut idealised) = (Work::default(), 0.0);
+    for unit in parts.head.units(&parts.tokenizer.image_spec().layout) {
+        let step = costs.step(Span {
+            rows,
+            new: unit.len(),
+            past: unit.span.start,
+            scored: unit.len(),
+            causal: false,
+        });
+        idealised += machine.least(step, kept);
+        all += step;
+    }
+    let flops = 2.0 * parts.tokenizer.decode_products().unwrap_or(0) as f64;
+    idealised += flops / machine.product_rate();
+    all += Work { bytes: 0.0, flops };
+    machine.limit(all, idealised, seconds)
+}
+
+/// Seeds what weights are drawn from.
+fn seed(options: &BenchOptions, device: &Device) {
+    device.seed(Seed::new(options.seed).named("random weights").number());
+}
+
 /// Limits the threads that products are computed on.
-pub fn use_threads(threads: Option<usize>) -> Result<(), Failure> {
+fn use_threads(threads: Option<usize>) -> Result<(), Failure> {
     let Some(threads) = threads else {
         return Ok(());
     };
@@ -119,20 +176,22 @@ fn report(
     options: &BenchImageOptions,
     definition: &Definition,
     seconds: &Seconds,
+    limit: Limit,
     codes: usize,
     (width, height): (usize, usize),
 ) {
     let threads = rayon::current_num_threads();
-    let peak = system::peak_memory().map(|bytes| bytes as f64 / (1 << 20) as f64);
-    if options.json {
+    let peak = system::peak_mib();
+    if options.bench.json {
         let row = json!({
             "preset": definition.name,
             "width": width,
             "height": height,
             "codes": codes,
-            "seed": options.seed,
+            "seed": options.bench.seed,
             "threads": threads,
             "seconds": seconds,
+            "limit": limit,
             "peak-mib": peak,
         });
         return say(&row.to_string());
@@ -151,6 +210,7 @@ fn report(
     ] {
         say(&format!("{part:17} {seconds:9.3} s"));
     }
+    limit.print("a picture");
     match peak {
         Some(peak) => say(&format!("{:17} {peak:9.0} MiB", "peak memory")),
         None => say("peak memory       not told by this system"),

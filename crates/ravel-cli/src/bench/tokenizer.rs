@@ -4,13 +4,14 @@ use std::time::Instant;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use ravel_core::{Codes, DecodeType, ImageTokenizer, Images, Seed};
-use ravel_pipeline::fresh_tokenizer;
+use ravel_pipeline::{Work, fresh_tokenizer};
 use serde::Serialize;
 use serde_json::json;
 use text_to_image::TINY;
 
-use crate::arguments::{BenchTokenizerOptions, DecodeKind, TokenizerPreset};
-use crate::bench::use_threads;
+use super::limit::{Limit, Machine};
+use super::use_threads;
+use crate::arguments::{BenchTokenizerOptions, DecodeKind, TokenizerPreset, name_of};
 use crate::failure::Failure;
 use crate::progress::say;
 use crate::{interrupt, pipelines, system};
@@ -31,24 +32,26 @@ struct Seconds {
 
 /// Runs it.
 pub fn run(options: &BenchTokenizerOptions) -> Result<(), Failure> {
-    use_threads(options.threads)?;
+    use_threads(options.bench.threads)?;
     let (definition, source) = match options.preset {
         TokenizerPreset::LlamagenVq16 => pipelines::open("llamagen-b-256"),
         TokenizerPreset::VarVqvae => pipelines::open("var-d16"),
         TokenizerPreset::Tiny => pipelines::of_files("tiny", TINY),
     }?;
     drop(source);
-    let device = options.device.device.open()?;
+    let device = options.bench.device.device.open()?;
     let begin = Instant::now();
-    device.seed(Seed::new(options.seed).named("random weights").number());
+    super::seed(&options.bench, &device);
     let mut tokenizer = fresh_tokenizer(definition.tokenizer_part()?, &device)?;
     let load = begin.elapsed().as_secs_f64();
     if options.kind == DecodeKind::Bf16 && !tokenizer.decode_in(DecodeType::Bf16) {
         return Err(Failure::input("this tokenizer decodes in f32 alone"));
     }
-    let codes = random_codes(&*tokenizer, options.seed, &device);
+    let codes = random_codes(&*tokenizer, options.bench.seed, &device);
     let mut times = Vec::new();
     let mut picture = None;
+    let mut machine = Machine::new(None);
+    machine.measure();
     for _ in 0..=options.rounds {
         if interrupt::asked() {
             return Err(Failure::Interrupted);
@@ -57,7 +60,8 @@ pub fn run(options: &BenchTokenizerOptions) -> Result<(), Failure> {
         picture = Some(decoded(&*tokenizer, &codes)?);
         times.push(begin.elapsed().as_secs_f64());
     }
-    let peak = system::peak_memory().map(|bytes| bytes as f64 / (1 << 20) as f64);
+    machine.measure();
+    let peak = system::peak_mib();
     let picture = picture.expect("a picture was decoded");
     let quality = match options.kind {
         DecodeKind::F32 => None,
@@ -74,8 +78,19 @@ pub fn run(options: &BenchTokenizerOptions) -> Result<(), Failure> {
         decode: times[times.len() / 2],
         least: times[0],
     };
-    report(options, &*tokenizer, &seconds, peak, quality);
+    let limit = limit(&*tokenizer, &machine, seconds.decode);
+    report(options, &*tokenizer, &seconds, limit, peak, quality);
     Ok(())
+}
+
+/// Of a decoder whose products are known: what it would take at the rate of `f32`.
+fn limit(tokenizer: &dyn ImageTokenizer, machine: &Machine, seconds: f64) -> Option<Limit> {
+    let work = Work {
+        bytes: 0.0,
+        flops: 2.0 * tokenizer.decode_products()? as f64,
+    };
+    let idealised = work.flops / machine.product_rate();
+    Some(machine.limit(work, idealised, seconds))
 }
 
 /// As many codes as a picture has.
@@ -122,6 +137,7 @@ fn report(
     options: &BenchTokenizerOptions,
     tokenizer: &dyn ImageTokenizer,
     seconds: &Seconds,
+    limit: Option<Limit>,
     peak: Option<f64>,
     quality: Option<f64>,
 ) {
@@ -129,10 +145,8 @@ fn report(
     let spec = tokenizer.image_spec();
     let (height, width) = spec.signal_size;
     let codes = spec.layout.len();
-    let name = clap::ValueEnum::to_possible_value(&options.preset).expect("no preset is hidden");
-    let kind = clap::ValueEnum::to_possible_value(&options.kind).expect("no type is hidden");
-    let (name, kind) = (name.get_name(), kind.get_name());
-    if options.json {
+    let (name, kind) = (name_of(&options.preset), name_of(&options.kind));
+    if options.bench.json {
         let row = json!({
             "preset": name,
             "width": width,
@@ -140,9 +154,10 @@ fn report(
             "codes": codes,
             "type": kind,
             "rounds": options.rounds,
-            "seed": options.seed,
+            "seed": options.bench.seed,
             "threads": threads,
             "seconds": seconds,
+            "limit": limit,
             "peak-mib": peak,
             "psnr-db": quality,
         });
@@ -158,6 +173,9 @@ fn report(
         ("decode, least", seconds.least),
     ] {
         say(&format!("{part:17} {seconds:9.3} s"));
+    }
+    if let Some(limit) = &limit {
+        limit.print("a picture, products as the formula has them");
     }
     match peak {
         Some(peak) => say(&format!("{:17} {peak:9.0} MiB", "peak memory")),
