@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use ravel_core::{Codes, Layout, SoundCodes, SoundTokenizer, Waveform};
-use ravel_eval::{SoundDistance, sound_distance};
+use ravel_eval::{PESQ_RATE_HZ, SoundDistance, pesq, sound_distance};
 use ravel_media::{Sound, SoundFormat, encode_wav, read_sound};
 use ravel_pipeline::{Definition, Source, build_sound_tokenizer};
 use serde::{Deserialize, Serialize};
@@ -295,6 +295,8 @@ struct Measured {
     seconds: f64,
     kilobits_per_second: f64,
     distance: SoundDistance,
+    /// Wideband PESQ of all channels together; none where no speech is found.
+    pesq: Option<f64>,
     /// Time of computing over time of sound.
     encode_factor: f64,
     decode_factor: f64,
@@ -322,6 +324,7 @@ impl Measured {
             seconds,
             kilobits_per_second: codec.bits(&codes.codes) / seconds / 1000.0,
             distance: sound_distance(&found.channels, &original, sound.sample_rate_hz),
+            pesq: quality(found, original),
             encode_factor: encoded / seconds,
             decode_factor: decoded / seconds,
         })
@@ -335,6 +338,7 @@ impl Measured {
             "si-sdr": self.distance.si_sdr,
             "stft": self.distance.stft,
             "mel": self.distance.mel,
+            "pesq": self.pesq,
             "encode-real-time-factor": self.encode_factor,
             "decode-real-time-factor": self.decode_factor,
         })
@@ -346,17 +350,32 @@ impl Measured {
             value.map_or("silence".into(), |value| format!("{value:.digits$}"))
         };
         format!(
-            "{:24} {:8.2} {:7.2} {:>10} {:>7} {:7.3} {:8.3} {:8.3}",
+            "{:24} {:8.2} {:7.2} {:>10} {:>7} {:7.3} {:>7} {:8.3} {:8.3}",
             name.to_string_lossy(),
             self.seconds,
             self.kilobits_per_second,
             shown(self.distance.si_sdr, 2),
             shown(self.distance.stft, 3),
             self.distance.mel,
+            shown(self.pesq, 2),
             self.encode_factor,
             self.decode_factor
         )
     }
+}
+
+/// How good decoded speech sounds beside the original.
+fn quality(found: Sound, original: Vec<Vec<f32>>) -> Option<f64> {
+    let rate = found.sample_rate_hz;
+    let original = Sound {
+        channels: original,
+        sample_rate_hz: rate,
+    };
+    let heard = |sound: Sound| {
+        let sound = sound.with_channels(1).resampled(PESQ_RATE_HZ);
+        sound.channels.into_iter().next().unwrap_or_default()
+    };
+    pesq(&heard(found), &heard(original))
 }
 
 /// Measures what is lost on the way to codes and back, file by file, and the mean over files.
@@ -376,7 +395,9 @@ pub fn eval(codec: &Codec, data: &[PathBuf], json: bool) -> Result<(), Failure> 
         say(&json!({ "codec": codec.name, "files": files, "mean": mean }).to_string());
         return Ok(());
     }
-    say("file                      seconds    kbps  SI-SDR dB    STFT     mel   encode   decode");
+    say(
+        "file                      seconds    kbps  SI-SDR dB    STFT     mel    PESQ   encode   decode",
+    );
     for measured in all.iter().chain([&mean]) {
         say(&measured.line());
     }
@@ -400,6 +421,7 @@ fn mean(all: &[Measured]) -> Measured {
             stft: heard(&|one| one.distance.stft),
             mel: mean(&|one| one.distance.mel),
         },
+        pesq: heard(&|one| one.pesq),
         encode_factor: mean(&|one| one.encode_factor),
         decode_factor: mean(&|one| one.decode_factor),
     }

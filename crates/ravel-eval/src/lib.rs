@@ -12,7 +12,7 @@ mod voice;
 pub use generator::loss_per_token;
 pub use retrieval::{Gallery, RetrievalReport, features};
 pub use similarity::{psnr, ssim};
-pub use sound::{SoundDistance, si_sdr, sound_distance};
+pub use sound::{PESQ_RATE_HZ, SoundDistance, pesq, si_sdr, sound_distance};
 pub use tokenizer::{TokenizerReport, tokenizer_report};
 pub use voice::{Voices, voice_print};
 

@@ -7,10 +7,12 @@
 //! - Mel distance: the mean difference of natural logarithms of 80 mel bands (O'Shaughnessy's scale, triangles, 2048 points, 512 apart).
 
 pub(crate) mod fourier;
+mod quality;
 
 use serde::Serialize;
 
 use fourier::magnitudes;
+pub use quality::{PESQ_RATE_HZ, pesq};
 
 /// Windows of the STFT distance.
 const WINDOWS: [usize; 3] = [512, 1024, 2048];
