@@ -80,7 +80,8 @@ def main():
 
     import llama_cpp as cpp
 
-    cpp.llama_log_set(cpp.llama_log_callback(lambda *_: None), None)
+    quiet = cpp.llama_log_callback(lambda *_: None)  # llama.cpp calls it for as long as it runs.
+    cpp.llama_log_set(quiet, None)
     cpp.llama_backend_init()
     model = cpp.llama_model_load_from_file(str(path).encode(), cpp.llama_model_default_params())
     settings = cpp.llama_context_default_params()
