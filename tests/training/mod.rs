@@ -136,6 +136,51 @@ fn half_a_run_over_text_and_a_resume_are_a_whole_run() {
 }
 
 #[test]
+fn products_of_fewer_bits_train_alike_and_repeat_whatever_the_threads() {
+    let folder = library();
+    for (name, products) in [("plain", "f32"), ("halves", "bf16"), ("alone", "bf16")] {
+        let named = format!("name = \"{name}\"\nproducts = \"{products}\"");
+        let recipe = include_str!("tiny-text.toml").replace("name = \"tiny-text\"", &named);
+        std::fs::write(folder.path().join(format!("{name}.toml")), recipe).unwrap();
+        let threads = if name == "alone" { "1" } else { "2" };
+        let recipe = format!("{name}.toml");
+        good(ravel(
+            folder.path(),
+            &["train", &recipe, "--threads", threads],
+        ));
+    }
+    let losses = |name: &str| -> Vec<f64> {
+        let log = bytes(folder.path(), &format!("runs/{name}/log.jsonl"));
+        let rows = String::from_utf8(log).unwrap();
+        let rows = rows.lines().map(|row| serde_json::from_str(row).unwrap());
+        rows.filter_map(|row: serde_json::Value| row["loss"].as_f64())
+            .collect()
+    };
+    let (plain, halves) = (losses("plain"), losses("halves"));
+    assert_eq!(plain.len(), halves.len());
+    for (plain, halves) in plain.iter().zip(&halves) {
+        assert!((plain - halves).abs() < 0.02 * plain, "{plain} {halves}");
+    }
+    // Where the processor has such products they were used; where it has none, nothing changed.
+    assert_eq!(plain != halves, ravel_kernels::tracked::has_halves());
+    for file in ["model.safetensors", "checkpoints/step-00000006.safetensors"] {
+        let of = |name: &str| bytes(folder.path(), &format!("runs/{name}/{file}"));
+        let tensors = |bytes: Vec<u8>| {
+            let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+            bytes[8 + length..].to_vec() // What stands before names the run.
+        };
+        assert!(tensors(of("halves")) == tensors(of("alone")), "{file}");
+    }
+    let recipe =
+        include_str!("tiny-text.toml").replace("steps = 6", "steps = 6\nproducts = \"f8\"");
+    std::fs::write(folder.path().join("wrong.toml"), recipe).unwrap();
+    check_refused(
+        &ravel(folder.path(), &["train", "wrong.toml"]),
+        "`f32` or `bf16`",
+    );
+}
+
+#[test]
 fn texts_that_cannot_be_learned_from() {
     let folder = library();
     let go = || ravel(folder.path(), &["train", "tiny-text.toml"]);

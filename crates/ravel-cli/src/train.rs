@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use indicatif::ProgressBar;
-use ravel_train::{Event, Outcome, Recipe, Watch, train};
+use ravel_train::{Event, Outcome, Products, Recipe, Watch, train};
 use serde_json::json;
 
-use crate::arguments::TrainOptions;
+use crate::arguments::{DeviceName, TrainOptions};
 use crate::failure::Failure;
 use crate::{interrupt, progress};
 
@@ -16,12 +16,19 @@ const LINE_STEPS: usize = 50;
 
 /// Runs a recipe.
 pub fn run(options: &TrainOptions) -> Result<(), Failure> {
+    ravel_kernels::machine::keep_memory();
     let recipe = Recipe::open(&options.recipe)?;
     let folder = options
         .out
         .clone()
         .unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
     let device = options.device.device.open()?;
+    if recipe.products == Products::Bf16 && !options.quiet && !options.json {
+        let here = options.device.device == DeviceName::Cpu && ravel_kernels::tracked::has_halves();
+        if !here {
+            progress::say("products in bf16 are not to be had here: they are computed in f32");
+        }
+    }
     let mut teller = Teller {
         bar: progress::bar(recipe.steps, options.quiet || options.json),
         json: options.json,

@@ -312,7 +312,7 @@ impl Work<'_> {
 
 /// A head of queries or keys as it meets the others.
 #[inline(always)]
-fn placed(inputs: &Inputs, position: usize, head: &[f32], gain: &[f32], to: &mut [f32]) {
+pub(crate) fn placed(inputs: &Inputs, position: usize, head: &[f32], gain: &[f32], to: &mut [f32]) {
     let width = head.len();
     to.copy_from_slice(head);
     match inputs.norm {

@@ -32,6 +32,29 @@ impl Curve {
     }
 }
 
+impl Curve {
+    /// Turns the numbers to the slopes of the curve there.
+    #[inline(always)]
+    pub(crate) fn slope(self, numbers: &mut [f32]) {
+        match self {
+            Self::Silu => numbers.iter_mut().for_each(|x| {
+                let share = sigmoid(*x);
+                *x = share * (1.0 + *x * (1.0 - share));
+            }),
+            Self::Relu => numbers
+                .iter_mut()
+                .for_each(|x| *x = if *x > 0.0 { 1.0 } else { 0.0 }),
+            Self::ReluSquared => numbers.iter_mut().for_each(|x| *x = 2.0 * x.max(0.0)),
+            Self::GeluTanh => numbers.iter_mut().for_each(|x| {
+                const TWICE: f32 = 2.0 * 0.797_884_6;
+                let share = sigmoid(TWICE * (*x + 0.044_715 * *x * *x * *x));
+                let inner = TWICE * (1.0 + 3.0 * 0.044_715 * *x * *x);
+                *x = share + *x * share * (1.0 - share) * inner;
+            }),
+        }
+    }
+}
+
 #[inline(always)]
 fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))

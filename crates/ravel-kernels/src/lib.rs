@@ -8,6 +8,8 @@
 //! - [`linear`], [`gated`], [`rms_norm`]: what a decoding step spends its time on, with weights as they are or [`Packed`] in
 //!   half precision, eight or four bits.
 //! - [`conv`], [`norm`]: decoders of pictures, channels last from the latents to the pixels.
+//! - [`tracked`]: what training spends its time on, with gradients, in `bf16`.
+//! - [`shifts`]: what a video tokenizer moves pixels by.
 //! - [`attention`]: from the product with query, key and value weights to joined heads, over a memory that stays in place.
 //!
 //! A result depends neither on the number of threads nor on what else is in the batch: every output number is one sum in a fixed
@@ -25,10 +27,14 @@ pub mod norm;
 pub mod pool;
 pub mod product;
 pub mod random;
+pub mod shifts;
 pub mod tensor;
+pub mod tiles;
+pub mod tracked;
 
 mod attention;
 mod curve;
+mod halves;
 mod linear;
 mod packed;
 mod stream;

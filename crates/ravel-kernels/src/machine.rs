@@ -48,6 +48,20 @@ impl Memory {
     }
 }
 
+/// Asks the C library to keep memory that is freed for what is needed next: a step of training takes and frees the same gigabytes again and
+/// again, and pages from the system have to be filled with zeros first. Where the library knows no such wish, nothing happens.
+pub fn keep_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        const MOST: libc::c_int = 1 << 30;
+        // SAFETY: settings of the allocator, which any thread may change at any time.
+        unsafe {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, MOST);
+            libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
+        }
+    }
+}
+
 /// Fused products of f32 and sums per second, times two, from registers: the best of some tries.
 pub fn product_rate(pool: &Pool, isa: Isa) -> f64 {
     const STEPS: usize = 20_000;

@@ -10,7 +10,7 @@ use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::tensor::{Device, Tensor, activation};
 use ravel_core::LayerState;
-use ravel_kernels::{HeadNorm, Step};
+use ravel_kernels::{HeadNorm, Step, tracked};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -200,6 +200,11 @@ impl Attention {
                 Err(state) => memory = Some(state),
             }
         }
+        if memory.is_none()
+            && let Some(heads) = self.at_once(&qkv, rotation, sight)
+        {
+            return (heads, None);
+        }
         let (q, k, v) = self.split(qkv, rotation);
         let Some(memory) = memory else {
             return (self.mixed(q, k, v, sight), None);
@@ -255,6 +260,29 @@ impl Attention {
         let (heads, memory) =
             ravel_kernels::attention(&step, [memory.keys, memory.values]).map_err(state)?;
         Ok((heads, state(memory)))
+    }
+
+    /// A whole sequence in training by the kernels, where they can serve.
+    fn at_once(
+        &self,
+        qkv: &Tensor<3>,
+        rotation: Option<&Rotation>,
+        sight: &Sight,
+    ) -> Option<Tensor<3>> {
+        if self.head_scale.is_some() || sight.learned || sight.seen != (0..qkv.dims()[1]) {
+            return None;
+        }
+        let gains = self.q_gain.as_ref().zip(self.k_gain.as_ref());
+        let gains = gains.map(|(q, k)| (q.val(), k.val()));
+        tracked::attention(&tracked::Heads {
+            qkv,
+            n_heads: self.shape.n_heads,
+            n_kv_heads: self.shape.n_kv_heads,
+            gains: gains.as_ref().map(|(q, k)| (q, k, self.shape.eps)),
+            turn: rotation.map(Rotation::turn),
+            scale: self.shape.scale,
+            mask: sight.mask.as_ref(),
+        })
     }
 
     /// An empty memory for this layer.

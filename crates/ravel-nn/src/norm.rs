@@ -69,6 +69,10 @@ impl Norm {
                 if let Some(out) = ravel_kernels::rms_norm(&x, gain.as_ref(), self.eps) {
                     return out;
                 }
+                let trained = |gain| ravel_kernels::tracked::rms_norm(&x, gain, self.eps);
+                if let Some(out) = gain.as_ref().and_then(trained) {
+                    return out;
+                }
                 let x = rms_normalised(x, self.eps);
                 match &self.gain {
                     Some(gain) => x * gain.val().unsqueeze(),

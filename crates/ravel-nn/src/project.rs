@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::module::{Module, ModuleVisitor, Param, Reparameterization, Reparameterizer};
 use burn::nn::Linear;
 use burn::tensor::{Tensor, TensorData, module};
-use ravel_kernels::{Packed, Then, Weight, WeightsType, pool};
+use ravel_kernels::{Packed, Then, Weight, WeightsType, pool, tracked};
 
 use crate::Activation;
 
@@ -43,7 +43,7 @@ impl Project for Linear {
         };
         match ravel_kernels::linear(&x, &weight(&self.weight), &then) {
             Some(out) => out,
-            None => self.forward(x),
+            None => plain(self, x),
         }
     }
 
@@ -55,7 +55,7 @@ impl Project for Linear {
         };
         match ravel_kernels::linear(&x, &weight(&self.weight), &then) {
             Some(out) => out,
-            None => onto + self.forward(x),
+            None => onto + plain(self, x),
         }
     }
 
@@ -68,7 +68,7 @@ impl Project for Linear {
         match ravel_kernels::linear(&x, &weight(&self.weight), &then) {
             Some(out) if then.curve.is_some() => out,
             Some(out) => activation.forward(out),
-            None => activation.forward(self.forward(x)),
+            None => activation.forward(plain(self, x)),
         }
     }
 
@@ -86,6 +86,15 @@ impl Project for Linear {
     }
 }
 
+/// `x w + bias` where no narrow weight and no single step is in play: what trains, and other devices.
+fn plain<const D: usize>(linear: &Linear, x: Tensor<D>) -> Tensor<D> {
+    let bias = linear.bias.as_ref().map(Param::val);
+    match tracked::linear(&x, &linear.weight.val(), bias.as_ref()) {
+        Some(out) => out,
+        None => linear.forward(x),
+    }
+}
+
 /// Products with the transpose of a table, as where scores are taken with the table that embeds.
 ///
 /// # Shapes
@@ -95,7 +104,10 @@ pub fn project_by_table<const D: usize>(x: Tensor<D>, table: &Param<Tensor<2>>) 
     let weight = Weight::Table(table.val());
     match ravel_kernels::linear(&x, &weight, &Then::default()) {
         Some(out) => out,
-        None => module::linear(x, table.val().transpose(), None),
+        None => {
+            let weight = table.val().transpose();
+            tracked::linear(&x, &weight, None).unwrap_or_else(|| module::linear(x, weight, None))
+        }
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Sight {
     pub(crate) seen: Range<usize>,
     /// Added to the scores, `[1 or batch, 1 or n_heads, n, seen.len()]`, if not all of `seen` is seen by all.
     pub(crate) mask: Option<Tensor<4>>,
+    /// Whether a part of that is learned.
+    pub(crate) learned: bool,
 }
 
 impl Sight {
@@ -75,7 +77,12 @@ impl Sight {
             (Some(order), Some(padding)) => Some(order + padding),
             (order, padding) => order.or(padding),
         };
-        Self { past, seen, mask }
+        Self {
+            past,
+            seen,
+            mask,
+            learned: false,
+        }
     }
 
     /// With numbers that are added to the scores.
@@ -83,6 +90,7 @@ impl Sight {
     /// # Shapes
     /// - `bias`: `[1 or batch, n_heads, n, seen]`
     pub fn with_bias(mut self, bias: Tensor<4>) -> Self {
+        self.learned = true;
         self.mask = Some(match self.mask {
             Some(mask) => mask + bias,
             None => bias,
@@ -109,6 +117,7 @@ impl Sight {
             past: 0,
             seen: 0..m,
             mask,
+            learned: false,
         }
     }
 }

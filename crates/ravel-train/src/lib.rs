@@ -44,8 +44,9 @@ pub use loss::{
 };
 pub use optimizer::{Optimizer, OptimizerConfig, Update, follow};
 pub use recipe::{
-    ClipTextConfig, GeneratorConfig, LanguageConfig, OutputConfig, Recipe, SoundTokenizerConfig,
-    SpeechConfig, TaskConfig, TokenizerConfig, VideoGeneratorConfig, VideoTokenizerConfig,
+    ClipTextConfig, GeneratorConfig, LanguageConfig, OutputConfig, Products, Recipe,
+    SoundTokenizerConfig, SpeechConfig, TaskConfig, TokenizerConfig, VideoGeneratorConfig,
+    VideoTokenizerConfig,
 };
 pub use run::{Event, Outcome, Sample, Task, Watch, train};
 pub use sound_loss::{MelDistance, SoundLoss, SoundLossConfig};

@@ -38,6 +38,9 @@ pub struct Recipe {
     pub steps: usize,
     /// Pictures or stretches of text per update.
     pub batch: usize,
+    /// What the factors of products are rounded to.
+    #[serde(default, skip_serializing_if = "Products::is_f32")]
+    pub products: Products,
     /// Where the pictures are, for tasks that see any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<DataConfig>,
@@ -53,6 +56,24 @@ pub struct Recipe {
 
 fn one() -> u64 {
     1
+}
+
+/// What the factors of a step's products are rounded to. Weights, sums, norms and the optimizer stay in 32 bits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Products {
+    /// Not at all.
+    #[default]
+    F32,
+    /// To bfloat16, in linear layers and attention, several times as fast where the processor multiplies such numbers.
+    /// On other processors and on a GPU it changes nothing.
+    Bf16,
+}
+
+impl Products {
+    fn is_f32(&self) -> bool {
+        *self == Self::F32
+    }
 }
 
 /// What is trained.

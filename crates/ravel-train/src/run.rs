@@ -10,7 +10,7 @@ use ravel_weights::Checkpoint;
 
 use crate::log::{Log, log_path};
 use crate::{
-    Clips, GeneratorTask, LanguageTask, Pictures, Recipe, SoundTokenizerTask, SpeechTask,
+    Clips, GeneratorTask, LanguageTask, Pictures, Products, Recipe, SoundTokenizerTask, SpeechTask,
     TaskConfig, TokenizerTask, TrainError, VideoGeneratorTask, VideoTokenizerTask, checkpoint,
 };
 
@@ -210,7 +210,10 @@ fn run(
         last: Instant::now(),
     };
     for step in first..recipe.steps {
-        let values = task.step(step)?;
+        let values = match recipe.products {
+            Products::F32 => task.step(step)?,
+            Products::Bf16 => ravel_kernels::tracked::in_halves(|| task.step(step))?,
+        };
         let done = step + 1;
         if done % output.log_steps.max(1) == 0 || done == recipe.steps {
             log.add(step, "train", &values);

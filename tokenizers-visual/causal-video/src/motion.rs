@@ -58,6 +58,9 @@ impl Shifts {
     /// - `down`, `right`: `[b, s, h, w]`, weights of each shift
     /// - returns: `[b, c, h, w]`
     pub fn moved(&self, down: &Tensor<4>, right: &Tensor<4>) -> Tensor<4> {
+        if let Some(out) = ravel_kernels::shifts::moved(&self.around, down, right) {
+            return out;
+        }
         let steps = 2 * self.reach + 1;
         let weight = |weights: &Tensor<4>, at: usize| weights.clone().narrow(1, at, 1);
         let mut sum: Option<Tensor<4>> = None;
@@ -82,6 +85,10 @@ impl Shifts {
     /// - returns: `[b, s * s, h / patch, w / patch]`, down first
     pub fn costs(&self, frame: &Tensor<4>, patch: usize) -> Tensor<4> {
         let steps = 2 * self.reach + 1;
+        let fast = ravel_kernels::shifts::costs(&self.around, frame, steps, patch);
+        if let Some(costs) = fast {
+            return costs;
+        }
         let costs = (0..steps * steps)
             .map(|at| {
                 (self.at(at / steps, at % steps) - frame.clone())
@@ -190,6 +197,23 @@ mod tests {
             &frame.slice([0..1, 0..1, 7..8, 7..8]),
             0.0,
         );
+    }
+
+    #[test]
+    fn the_kernels_and_the_plain_way_agree() {
+        let device = device();
+        let frame: Tensor<4> = formula([2, 3, 12, 16], 1, 1.0, &device);
+        let next: Tensor<4> = formula([2, 3, 12, 16], 2, 1.0, &device);
+        let weights = |seed| softmax(formula([2, 5, 12, 16], seed, 1.0, &device), 1);
+        let (down, right) = (weights(3), weights(4));
+        let fast = Shifts::new(frame.clone(), 2);
+        // Where gradients may flow, burn's operations are used.
+        let lift = |x: &Tensor<4>| Tensor::from_inner(x.clone());
+        let plain = Shifts::new(lift(&frame), 2);
+        let moved = plain.moved(&lift(&down), &lift(&right)).inner();
+        assert_close("moved", &fast.moved(&down, &right), &moved, 1e-6);
+        let costs = plain.costs(&lift(&next), 4).inner();
+        assert_close("costs", &fast.costs(&next, 4), &costs, 1e-6);
     }
 
     #[test]

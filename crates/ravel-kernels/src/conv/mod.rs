@@ -7,8 +7,7 @@
 //! neither threads nor the set of instructions change a bit of it (in `f32`); ways differ from each other by rounding.
 
 mod attention;
-
-mod buffer;
+pub(crate) mod buffer;
 mod direct;
 mod grid;
 pub(crate) mod narrow;
@@ -22,6 +21,7 @@ pub(crate) mod work;
 use crate::isa::{Isa, Lanes};
 use crate::norm::{Entry, Stored, Sums};
 use crate::pool::{Parts, Pool};
+use crate::tiles::Unit;
 pub use attention::CellAttention;
 use buffer::{Aligned, Bits};
 pub use grid::{Grid, Planes};
@@ -55,7 +55,7 @@ pub struct Conv {
 enum Packed {
     Direct(Aligned<f32>),
     Winograd(Aligned<f32>),
-    Half(narrow::Unit, Aligned<half::bf16>),
+    Half(Unit, Aligned<half::bf16>),
 }
 
 /// Which way of computing.
@@ -66,7 +66,7 @@ pub(crate) enum Way {
     /// Winograd's F(4×4, 3×3).
     Winograd,
     /// Directly, in `bf16`.
-    Half(narrow::Unit),
+    Half(Unit),
 }
 
 /// Channels in from which on Winograd's way is faster.
@@ -88,7 +88,7 @@ impl Conv {
         [to, from, kernel]: [usize; 3],
         precision: Precision,
     ) -> Self {
-        let way = match (precision, narrow::Unit::best()) {
+        let way = match (precision, Unit::best()) {
             (Precision::Bf16, Some(unit)) => Way::Half(unit),
             _ if winograd::fits(from, kernel)
                 && from >= WINOGRAD_LEAST

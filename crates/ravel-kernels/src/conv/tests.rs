@@ -1,9 +1,9 @@
 //! Every way of computing beside the formula, on random shapes, sets of instructions and numbers of threads.
 
-use super::narrow::Unit;
 use super::*;
 use crate::Curve;
 use crate::norm::GroupNorm;
+use crate::tiles::Unit;
 use half::bf16;
 
 /// Numbers that look random, the same each time (Marsaglia 2003, xorshift).
