@@ -8,8 +8,8 @@ use half::bf16;
 /// Numbers that share a scale, along the axis that is summed over.
 pub const BLOCK: usize = 32;
 
-/// Levels between -127 and 127 of the numbers, and their scale.
-pub fn to_8_bits(numbers: &[f32; BLOCK]) -> ([i8; BLOCK], bf16) {
+/// Levels between -127 and 127 of the numbers, and their scale. What is kept in memory and in files has blocks of [`BLOCK`].
+pub fn to_8_bits<const N: usize>(numbers: &[f32; N]) -> ([i8; N], bf16) {
     let largest = numbers.iter().fold(0f32, |most, x| most.max(x.abs()));
     let scale = bf16::from_f32(largest / 127.0);
     let levels = levels(numbers, scale, -127.0, 127.0);
@@ -18,13 +18,13 @@ pub fn to_8_bits(numbers: &[f32; BLOCK]) -> ([i8; BLOCK], bf16) {
 
 /// Levels between -8 and 7 of the numbers, and their scale: of some scales by the number that is farthest from zero, the one
 /// with the smallest squared error.
-pub fn to_4_bits(numbers: &[f32; BLOCK]) -> ([i8; BLOCK], bf16) {
+pub fn to_4_bits<const N: usize>(numbers: &[f32; N]) -> ([i8; N], bf16) {
     // Where the farthest number lands: on the lowest or highest level, or a little beyond.
     const LANDINGS: [f32; 8] = [-8.0, 7.0, -7.0, -8.5, -9.0, -7.5, 7.5, 8.0];
     let farthest = numbers
         .iter()
         .fold(0f32, |most, &x| if x.abs() > most.abs() { x } else { most });
-    let mut best = ([0; BLOCK], bf16::ZERO, f32::INFINITY);
+    let mut best = ([0; N], bf16::ZERO, f32::INFINITY);
     for landing in LANDINGS {
         let scale = bf16::from_f32(farthest / landing);
         let levels = levels(numbers, scale, -8.0, 7.0);
@@ -36,7 +36,7 @@ pub fn to_4_bits(numbers: &[f32; BLOCK]) -> ([i8; BLOCK], bf16) {
     (best.0, best.1)
 }
 
-fn levels(numbers: &[f32; BLOCK], scale: bf16, least: f32, most: f32) -> [i8; BLOCK] {
+fn levels<const N: usize>(numbers: &[f32; N], scale: bf16, least: f32, most: f32) -> [i8; N] {
     let scale = scale.to_f32();
     let per = if scale == 0.0 { 0.0 } else { 1.0 / scale };
     // A scale below the normal numbers may have no inverse: then all levels are zero.
@@ -44,7 +44,7 @@ fn levels(numbers: &[f32; BLOCK], scale: bf16, least: f32, most: f32) -> [i8; BL
     numbers.map(|x| rounded((x * per).clamp(least, most)))
 }
 
-fn error(numbers: &[f32; BLOCK], levels: &[i8; BLOCK], scale: bf16) -> f32 {
+fn error<const N: usize>(numbers: &[f32; N], levels: &[i8; N], scale: bf16) -> f32 {
     let scale = scale.to_f32();
     let far = |(x, level): (&f32, &i8)| x - f32::from(*level) * scale;
     numbers.iter().zip(levels).map(far).map(|by| by * by).sum()
@@ -155,7 +155,7 @@ mod tests {
         let mut random = Random::new(3);
         for round in 0..2000 {
             let numbers = block(&mut random, [1e-6, 0.02, 3.0][round % 3]);
-            for quantize in [to_8_bits, to_4_bits] {
+            for quantize in [to_8_bits::<BLOCK>, to_4_bits::<BLOCK>] {
                 let (levels, scale) = quantize(&numbers);
                 let back = levels.map(|level| f32::from(level) * scale.to_f32());
                 let (again, scale_again) = quantize(&back);
