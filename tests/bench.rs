@@ -197,6 +197,71 @@ fn speech_is_timed_until_its_first_sound_and_whole() {
 }
 
 #[test]
+fn a_step_of_training_is_timed() {
+    let small = [
+        "train",
+        "--preset",
+        "tiny",
+        "--batch",
+        "2",
+        "--context",
+        "16",
+        "--steps",
+        "2",
+    ];
+    let of_preset = row(&small);
+    assert_eq!(
+        (&of_preset["tokens"], &of_preset["rows"]),
+        (&32.into(), &2.into())
+    );
+    check_limit(&of_preset, of_preset["seconds"]["median"].as_f64().unwrap());
+    // Ids at random cannot be foretold better than by chance.
+    let loss = of_preset["loss"].as_f64().unwrap();
+    assert!((loss - 512f64.ln()).abs() < 0.5, "{of_preset}");
+    let text = run(&small).text();
+    assert!(
+        text.contains("step, median") && text.contains("product rate"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_step_of_a_recipe_is_timed_on_its_own_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let words = "a cat sat on a mat and a dog ran to a log\n\n".repeat(60);
+    std::fs::write(folder.path().join("words.txt"), words).unwrap();
+    let recipe = r#"
+        name = "words"
+        steps = 10
+        batch = 3
+        [task]
+        kind = "text"
+        train = ["words.txt"]
+        vocabulary-size = 280
+        context = 8
+        [task.backbone]
+        layers = 1
+        d-model = 32
+        n-heads = 2
+    "#;
+    std::fs::write(folder.path().join("words.toml"), recipe).unwrap();
+    let arguments = ["bench", "train", "words.toml", "--steps", "1", "--json"];
+    let run = ravel(folder.path(), &arguments);
+    assert_eq!(run.code, 0, "{}", run.err);
+    let row: serde_json::Value = serde_json::from_str(&run.text()).unwrap();
+    assert_eq!(
+        (&row["name"], &row["tokens"]),
+        (&"words".into(), &24.into())
+    );
+    check_limit(&row, row["seconds"]["median"].as_f64().unwrap());
+    let of_two = ravel(folder.path(), &[&arguments[..], &["--batch", "2"]].concat());
+    let row: serde_json::Value = serde_json::from_str(&of_two.text()).unwrap();
+    assert_eq!(row["tokens"], 16);
+    // Nothing is left behind.
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+}
+
+#[test]
 fn pictures_and_decoders_are_told_beside_the_least_time_too() {
     let picture = row(&["image", "--preset", "tiny"]);
     check_limit(&picture, picture["seconds"]["picture"].as_f64().unwrap());
@@ -224,8 +289,12 @@ fn what_cannot_be_measured_is_refused_in_a_line() {
         &["prefill", "--preset", "tiny", "--positions", "513"],
         "the model has 512",
     );
+    check(&["train", "nothing.toml"], "nothing.toml");
     for (arguments, expected) in [
-        (&["prefill", "--preset", "var-d16"][..], "llama-111m"),
+        (&["train"][..], "RECIPE"),
+        (&["train", "a.toml", "--preset", "tiny"], "--preset"),
+        (&["train", "a.toml", "--context", "8"], "--context"),
+        (&["prefill", "--preset", "var-d16"], "llama-111m"),
         (&["speech", "--preset", "nobody"], "speak"),
     ] {
         let run = run(arguments);
@@ -235,7 +304,7 @@ fn what_cannot_be_measured_is_refused_in_a_line() {
 
 #[test]
 fn help_shows_how_each_is_asked_for() {
-    for command in ["image", "decode", "prefill", "tokenizer", "speech"] {
+    for command in ["image", "decode", "prefill", "tokenizer", "speech", "train"] {
         let help = run(&[command, "--help"]);
         let example = format!("ravel bench {command} ");
         assert!(help.code == 0 && help.text().contains(&example));

@@ -348,7 +348,11 @@ fn a_folder_is_measured() {
         assert_eq!(report["mean"][key], files[0][key]);
         assert!(files[0][key].is_number());
     }
-    assert_eq!(files[1]["pesq"], Value::Null, "there is no speech in silence");
+    assert_eq!(
+        files[1]["pesq"],
+        Value::Null,
+        "there is no speech in silence"
+    );
     let table = tokenizer(folder.path(), &["eval", "--data", "sounds", "a.wav"]);
     assert_eq!(table.text().lines().count(), 5, "{}", table.text());
     assert!(table.text().contains("silence") && table.text().contains("mean of 3"));

@@ -13,13 +13,13 @@ use ravel_core::{
 };
 use ravel_decode::{OneByOne, SamplerConfig};
 use ravel_heads::{HeadConfig, NextScale, NextToken, PrefixConfig, PrefixEmbedding};
-use ravel_pipeline::{BackbonePart, Definition, KeptAs, Source, TextPart};
+use ravel_pipeline::{BackbonePart, Costs, Definition, KeptAs, Source, TextPart, WeightsType};
 use ravel_text::{Span, Subwords};
 use ravel_weights::Checkpoint;
 
 use crate::code_table::{CodeTable, ENCODE_BATCH};
 use crate::learner::{Learned, Learner, named};
-use crate::run::{Sample, Task};
+use crate::run::{Sample, StepWork, Task};
 use crate::self_correct::{Lesson, Shown, self_corrected};
 use crate::{
     Batches, GeneratorConfig, Item, Pictures, Recipe, TrainError, cross_entropy, host,
@@ -389,6 +389,21 @@ impl Task for GeneratorTask {
         let captions: Vec<&str> = captions.iter().map(String::as_str).collect();
         let pictures = ravel_media::pictures_from_images(&self.generate(&captions)?);
         Ok(ravel_media::grid(&pictures, SHEET / 2, 2).into())
+    }
+
+    fn work(&self) -> Option<StepWork> {
+        let model = &self.learner.average;
+        let costs = match &model.head {
+            HeadModule::NextToken(head) => {
+                Costs::of_language(&model.backbone, head, WeightsType::F32)
+            }
+            HeadModule::NextScale(head) => Costs::of(&model.backbone, head, WeightsType::F32),
+        };
+        let (rows, codes) = (self.recipe.batch, self.tokenizer.image_spec().layout.len());
+        Some(StepWork {
+            tokens: rows * codes,
+            work: costs.training_step(rows, self.config.text_length + codes, codes),
+        })
     }
 
     fn tensors(&self) -> Vec<(String, TensorData)> {

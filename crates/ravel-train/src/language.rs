@@ -14,12 +14,12 @@ use ravel_backbone::Transformer;
 use ravel_core::{Codes, Condition, Decoding, Generator, Layout, Seed, Start};
 use ravel_decode::OneByOne;
 use ravel_heads::{HeadConfig, NextToken, NextTokenConfig, StartKind};
-use ravel_pipeline::{BackbonePart, Definition, KeptAs, TextPart};
+use ravel_pipeline::{BackbonePart, Costs, Definition, KeptAs, TextPart, WeightsType};
 use ravel_text::{END_OF_TEXT, Vocabulary};
 use ravel_weights::Checkpoint;
 
 use crate::learner::{Learned, Learner};
-use crate::run::{Sample, Task};
+use crate::run::{Sample, StepWork, Task};
 use crate::{LanguageConfig, Recipe, TrainError, cross_entropy, host};
 
 /// What stands between paragraphs; no subword reaches over it.
@@ -43,11 +43,20 @@ pub struct LanguageModel {
 impl Learned for LanguageModel {}
 
 impl LanguageModel {
+    /// What a step on stretches of so many ids does.
+    pub(crate) fn work(&self, rows: usize, context: usize) -> StepWork {
+        let costs = Costs::of_language(&self.backbone, &self.head, WeightsType::F32);
+        StepWork {
+            tokens: rows * context,
+            work: costs.training_step(rows, context, context),
+        }
+    }
+
     /// Mean cross-entropy of each row's ids after its first, in nats.
     ///
     /// # Shapes
     /// - `ids`: `[batch, context + 1]`
-    fn loss(&self, ids: Tensor<2, Int>) -> Tensor<1> {
+    pub(crate) fn loss(&self, ids: Tensor<2, Int>) -> Tensor<1> {
         let [_, n] = ids.dims();
         let condition = Condition {
             prefix: Some(self.head.embedded(ids.clone().narrow(1, 0, 1))),
@@ -276,6 +285,11 @@ impl Task for LanguageTask {
             extension: "txt",
             bytes: shown.into_bytes(),
         })
+    }
+
+    fn work(&self) -> Option<StepWork> {
+        let rows = self.recipe.batch;
+        Some(self.learner.average.work(rows, self.config.context))
     }
 
     fn tensors(&self) -> Vec<(String, TensorData)> {

@@ -26,6 +26,7 @@ mod sounds;
 mod speech;
 mod speech_lesson;
 mod speech_loss;
+mod steps;
 mod tokenizer;
 mod video_generator;
 mod video_tokenizer;
@@ -48,12 +49,13 @@ pub use recipe::{
     SoundTokenizerConfig, SpeechConfig, TaskConfig, TokenizerConfig, VideoGeneratorConfig,
     VideoTokenizerConfig,
 };
-pub use run::{Event, Outcome, Sample, Task, Watch, train};
+pub use run::{Event, Outcome, Sample, StepWork, Task, Watch, train};
 pub use sound_loss::{MelDistance, SoundLoss, SoundLossConfig};
 pub use sound_tokenizer::SoundTokenizerTask;
 pub use sounds::{Recording, Sounds, Split};
 pub use speech::SpeechTask;
 pub use speech_loss::speech_loss;
+pub use steps::Steps;
 pub use tokenizer::TokenizerTask;
 pub use video_generator::{VideoGeneratorTask, VideoModel};
 pub use video_tokenizer::VideoTokenizerTask;

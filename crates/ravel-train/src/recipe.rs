@@ -74,6 +74,14 @@ impl Products {
     fn is_f32(&self) -> bool {
         *self == Self::F32
     }
+
+    /// What a step gives whose products' factors are rounded so.
+    pub(crate) fn within<T>(self, step: impl FnOnce() -> T) -> T {
+        match self {
+            Self::F32 => step(),
+            Self::Bf16 => ravel_kernels::tracked::in_halves(step),
+        }
+    }
 }
 
 /// What is trained.

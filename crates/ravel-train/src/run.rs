@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, TensorData};
 use ravel_media::Picture;
+use ravel_pipeline::Work;
 use ravel_weights::Checkpoint;
 
 use crate::log::{Log, log_path};
 use crate::{
-    Clips, GeneratorTask, LanguageTask, Pictures, Products, Recipe, SoundTokenizerTask, SpeechTask,
+    Clips, GeneratorTask, LanguageTask, Pictures, Recipe, SoundTokenizerTask, SpeechTask,
     TaskConfig, TokenizerTask, TrainError, VideoGeneratorTask, VideoTokenizerTask, checkpoint,
 };
 
@@ -43,11 +44,25 @@ pub trait Task {
     /// [`TrainError::Checkpoint`] or [`TrainError::Weights`] if something is missing.
     fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), TrainError>;
 
+    /// What a step works through, where that is the same in each and known.
+    fn work(&self) -> Option<StepWork> {
+        None
+    }
+
     /// Writes the averaged weights (f16) and the definition that uses them into `folder`.
     ///
     /// # Errors
     /// What the system reports.
     fn export(&self, folder: &Path) -> Result<(), TrainError>;
+}
+
+/// What a step of training works through.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepWork {
+    /// Codes that are predicted.
+    pub tokens: usize,
+    /// What the sequence model and its head read and multiply.
+    pub work: Work,
 }
 
 /// A file that shows what a model does.
@@ -135,54 +150,69 @@ pub fn train(
             ),
         });
     }
-    match &recipe.task {
+    let (task, parameters) = open_task(recipe, device)?;
+    run(recipe, folder, resume, task, parameters, watch)
+}
+
+/// What a recipe trains, with its data, and how many numbers are trained.
+///
+/// # Errors
+/// [`TrainError`] if the data cannot be read or a part does not fit.
+pub(crate) fn open_task(
+    recipe: &Recipe,
+    device: &Device,
+) -> Result<(Box<dyn Task>, usize), TrainError> {
+    fn opened<T: Task + 'static>(task: T, parameters: usize) -> (Box<dyn Task>, usize) {
+        (Box::new(task), parameters)
+    }
+    Ok(match &recipe.task {
         TaskConfig::Tokenizer(config) => {
             let pictures = Pictures::read(recipe.pictures()?)?;
             let task = TokenizerTask::new(recipe, config, pictures, device)?;
             let parameters = task.parameters();
-            run(recipe, folder, resume, task, parameters, watch)
+            opened(task, parameters)
         }
         TaskConfig::Generator(config) => {
             let pictures = Pictures::read(recipe.pictures()?)?;
             let task = GeneratorTask::new(recipe, config, pictures, device)?;
             let parameters = task.parameters();
-            run(recipe, folder, resume, task, parameters, watch)
+            opened(task, parameters)
         }
         TaskConfig::VideoTokenizer(config) => {
             let clips = Clips::read(recipe.pictures()?)?;
             let task = VideoTokenizerTask::new(recipe, config, clips, device)?;
             let parameters = task.parameters();
-            run(recipe, folder, resume, task, parameters, watch)
+            opened(task, parameters)
         }
         TaskConfig::VideoGenerator(config) => {
             let clips = Clips::read(recipe.pictures()?)?;
             let task = VideoGeneratorTask::new(recipe, config, clips, device)?;
             let parameters = task.parameters();
-            run(recipe, folder, resume, task, parameters, watch)
+            opened(task, parameters)
         }
         TaskConfig::Text(config) => {
             let task = LanguageTask::new(recipe, config, device)?;
             let parameters = task.parameters();
-            run(recipe, folder, resume, task, parameters, watch)
+            opened(task, parameters)
         }
         TaskConfig::SoundTokenizer(config) => {
             let task = SoundTokenizerTask::new(recipe, config, device)?;
             let parameters = task.parameters();
-            run(recipe, folder, resume, task, parameters, watch)
+            opened(task, parameters)
         }
         TaskConfig::Speech(config) => {
             let task = SpeechTask::new(recipe, config, device)?;
             let parameters = task.parameters();
-            run(recipe, folder, resume, task, parameters, watch)
+            opened(task, parameters)
         }
-    }
+    })
 }
 
 fn run(
     recipe: &Recipe,
     folder: &Path,
     resume: bool,
-    mut task: impl Task,
+    mut task: Box<dyn Task>,
     parameters: usize,
     watch: &mut dyn Watch,
 ) -> Result<Outcome, TrainError> {
@@ -210,10 +240,7 @@ fn run(
         last: Instant::now(),
     };
     for step in first..recipe.steps {
-        let values = match recipe.products {
-            Products::F32 => task.step(step)?,
-            Products::Bf16 => ravel_kernels::tracked::in_halves(|| task.step(step))?,
-        };
+        let values = recipe.products.within(|| task.step(step))?;
         let done = step + 1;
         if done % output.log_steps.max(1) == 0 || done == recipe.steps {
             log.add(step, "train", &values);
@@ -235,7 +262,7 @@ fn run(
         let stop = !finished && watch.stop();
         if stop || finished || saver.is_due() {
             log.flush()?;
-            watch.event(Event::Wrote(saver.save(done, &task)?));
+            watch.event(Event::Wrote(saver.save(done, &*task)?));
         }
         if stop {
             return Ok(Outcome::Interrupted);
@@ -259,7 +286,7 @@ impl Saver<'_> {
         self.last.elapsed() >= self.every
     }
 
-    fn save(&mut self, done: usize, task: &impl Task) -> Result<PathBuf, TrainError> {
+    fn save(&mut self, done: usize, task: &dyn Task) -> Result<PathBuf, TrainError> {
         self.last = Instant::now();
         checkpoint::save(self.folder, done, self.hash, task.tensors(), self.keep)
     }

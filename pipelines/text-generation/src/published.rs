@@ -39,6 +39,10 @@ pub static SHAPES: &[(&str, Files)] = &[
         )],
     ),
     (
+        "llama-10m",
+        &[("pipeline.toml", include_bytes!("../presets/llama-10m.toml"))],
+    ),
+    (
         "llamagen-b",
         &[(
             "pipeline.toml",

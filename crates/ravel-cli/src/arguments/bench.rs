@@ -1,5 +1,7 @@
 //! Flags of `ravel bench`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{DeviceOptions, WeightsOptions};
@@ -37,6 +39,11 @@ pub enum BenchCommand {
   ravel bench speech --preset speak
   ravel bench speech --preset speak --text \"Good morning.\" --threads 1 --json")]
     Speech(BenchSpeechOptions),
+    /// A step of training: of a recipe on its own data, or of a language model of some sizes on ids drawn at random.
+    #[command(after_help = "Examples:
+  ravel bench train --preset llama-10m --batch 8 --context 256
+  make data && ravel bench train assets/recipes/emoji-ar-tokenizer.toml --steps 3 --json")]
+    Train(BenchTrainOptions),
 }
 
 /// What all measurements take.
@@ -142,6 +149,27 @@ pub struct BenchSpeechOptions {
     pub weights: WeightsOptions,
 }
 
+#[derive(Args)]
+pub struct BenchTrainOptions {
+    /// The recipe; its data must be there.
+    #[arg(required_unless_present = "preset", conflicts_with_all = ["preset", "context"])]
+    pub recipe: Option<PathBuf>,
+    /// Whose sizes, from random weights.
+    #[arg(long, value_enum)]
+    pub preset: Option<TrainPreset>,
+    /// Rows of a step; the recipe's, or 8.
+    #[arg(long, value_name = "N", value_parser = up_to(65_536))]
+    pub batch: Option<usize>,
+    /// Positions of a row.
+    #[arg(long, default_value_t = 256, value_name = "N", value_parser = up_to(4096))]
+    pub context: usize,
+    /// Steps that are counted, after a first one.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = up_to(10_000))]
+    pub steps: usize,
+    #[command(flatten)]
+    pub bench: BenchOptions,
+}
+
 /// Sizes to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Preset {
@@ -187,6 +215,19 @@ pub enum SequencePreset {
     /// LLaMA at 111 million parameters: 12 layers of 768, 16,384 ids.
     #[value(name = "llama-111m")]
     Llama111m,
+    /// Toy sizes, to try it out.
+    Tiny,
+}
+
+/// Sizes of language models to train.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TrainPreset {
+    /// LLaMA at 111 million parameters: 12 layers of 768, 16,384 ids.
+    #[value(name = "llama-111m")]
+    Llama111m,
+    /// LLaMA at 10 million parameters: 6 layers of 320, 4,096 ids.
+    #[value(name = "llama-10m")]
+    Llama10m,
     /// Toy sizes, to try it out.
     Tiny,
 }

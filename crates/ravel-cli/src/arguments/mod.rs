@@ -16,7 +16,8 @@ use crate::failure::Failure;
 
 pub use bench::{
     BenchCommand, BenchDecodeOptions, BenchImageOptions, BenchOptions, BenchPrefillOptions,
-    BenchSpeechOptions, BenchTokenizerOptions, DecodeKind, Preset, TokenizerPreset, name_of,
+    BenchSpeechOptions, BenchTokenizerOptions, BenchTrainOptions, DecodeKind, Preset,
+    TokenizerPreset, name_of,
 };
 pub use generate::{
     Check, Contrastive, ImageOptions, MethodOptions, MusicOptions, SpeakOptions, TextOptions,

@@ -8,6 +8,7 @@ mod scales;
 mod sequence;
 mod speech;
 mod tokenizer;
+mod train;
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -54,6 +55,7 @@ pub fn run(command: &BenchCommand) -> Result<(), Failure> {
         BenchCommand::Decode(options) => decode::run(options),
         BenchCommand::Prefill(options) => prefill::run(options),
         BenchCommand::Speech(options) => speech::run(options),
+        BenchCommand::Train(options) => train::run(options),
     }
 }
 
