@@ -149,6 +149,41 @@ fn a_prompt_is_timed_beside_the_least_that_it_could_take() {
 }
 
 #[test]
+fn prompts_of_different_lengths_are_read_in_three_ways() {
+    let asked = [
+        "prefill",
+        "--preset",
+        "tiny",
+        "--lengths",
+        "3,70,1,20",
+        "--rounds",
+        "2",
+    ];
+    let all = row(&asked);
+    let way = |name: &str, key: &str| all["ways"][name][key].as_f64().unwrap();
+    for (name, positions) in [("packed", 94.0), ("padded", 280.0), ("alone", 94.0)] {
+        assert_eq!(way(name, "positions"), positions);
+        assert!(0.0 < way(name, "least") && way(name, "least") <= way(name, "seconds"));
+    }
+    let text = run(&[&asked[..], &["--way", "packed"]].concat()).text();
+    assert!(
+        text.contains("packed") && !text.contains("padded"),
+        "{text}"
+    );
+    for (more, expected) in [
+        (&["--lengths", "3", "--batch", "2"][..], "--batch"),
+        (&["--lengths", "0"], "0"),
+        (&["--lengths", "3", "--way", "tight"], "packed"),
+        (&["--way", "packed"], "--lengths"),
+    ] {
+        let run = run(&[&asked[..3], more].concat());
+        assert!(run.code == 2 && run.err.contains(expected), "{}", run.err);
+    }
+    let long = run(&["prefill", "--preset", "tiny", "--lengths", "4,600"]);
+    crate::command::check_refused(&long, "the model has 512");
+}
+
+#[test]
 fn narrow_weights_are_told_in_bytes() {
     let bytes = |kind: &str| {
         let row = row(&[

@@ -6,6 +6,7 @@ mod bits;
 mod codecs;
 mod command;
 mod continued;
+mod exact;
 #[cfg(feature = "gpu")]
 mod gpu;
 mod latents;

@@ -138,6 +138,84 @@ fn prompts_come_from_files_and_standard_input_alike() {
 }
 
 #[test]
+fn a_file_of_prompts_becomes_a_text_for_each() {
+    let folder = published(600);
+    let write = |text: &str| std::fs::write(folder.path().join("prompts.txt"), text).unwrap();
+    let many = |more: &[&str]| {
+        let asked = [
+            "text",
+            "--prompts",
+            "prompts.txt",
+            "--pipeline",
+            ".",
+            "--max-tokens",
+            "20",
+        ];
+        ravel(folder.path(), &[&asked[..], more].concat())
+    };
+    let rows_of = |run: &Run| -> Vec<Value> {
+        let text = run.text();
+        let rows = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        rows.collect()
+    };
+    write("The river\n\n{\"prompt\": \"The hill\", \"seed\": 4}\nThe river\n");
+    let run = many(&["--seed", "3"]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    let rows = rows_of(&run);
+    let expected = [("The river", 3), ("The hill", 4), ("The river", 3)];
+    assert_eq!(rows.len(), expected.len());
+    for (row, (prompt, seed)) in rows.iter().zip(expected) {
+        assert_eq!(
+            (&row["prompt"], &row["seed"]),
+            (&json!(prompt), &json!(seed))
+        );
+        let seed = seed.to_string();
+        let alone = object(&text(folder.path(), &[prompt, "--seed", &seed, "--json"]));
+        assert_eq!(row["text"], alone["text"]);
+    }
+    // Each ends where it ends: what stops the first does not stop the second.
+    let letters: Vec<char> = rows[0]["text"].as_str().unwrap().chars().collect();
+    let middle = letters.len() / 2;
+    let stop: String = letters[middle..middle + 4].iter().collect();
+    let stopped = rows_of(&many(&["--seed", "3", "--stop", &stop, "--batch", "2"]));
+    for at in [0, 2] {
+        assert_eq!(stopped[at]["finish"], "stop");
+    }
+    assert_eq!(stopped[1]["text"], rows[1]["text"]);
+    // Methods that have a text to themselves make one after the other.
+    let beams = many(&["--beams", "2"]);
+    assert_eq!((beams.code, rows_of(&beams).len()), (0, 3), "{}", beams.err);
+
+    check_refused(
+        &many(&["--stop", ""]),
+        "prompts.txt:1: a stop string is empty",
+    );
+    for (lines, expected) in [
+        ("\n \n".to_string(), "there is no prompt in it"),
+        (
+            "The river\n{\"prompt\": \"x\", \"temperature\": 1}\n".into(),
+            "prompts.txt:2: the key `temperature` is not read",
+        ),
+        (
+            "{\"prompt\": \"x\", \"seed\": -1}".into(),
+            "prompts.txt:1: `seed` is no whole number",
+        ),
+        ("{\"seed\": 1}".into(), "needs the key `prompt`"),
+        (
+            format!("short\n{}\n", "river ".repeat(CONTEXT)),
+            "prompts.txt:2: the prompt has",
+        ),
+    ] {
+        write(&lines);
+        check_refused(&many(&[]), expected);
+    }
+    std::fs::remove_file(folder.path().join("prompts.txt")).unwrap();
+    check_refused(&many(&[]), "prompts.txt");
+    assert_eq!(many(&["--file", "x"]).code, 2);
+    assert_eq!(text(folder.path(), &["x", "--batch", "2"]).code, 2);
+}
+
+#[test]
 fn a_text_ends_before_a_stop_string() {
     let folder = published(600);
     let whole = object(&text(folder.path(), &["The river", "--json"]));

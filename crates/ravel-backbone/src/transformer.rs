@@ -4,12 +4,14 @@
 //! cross-attention where there is any, then a feed-forward layer. `step` and `forward` run the same code,
 //! with and without memory, so that what is trained is what generates.
 
+mod together;
+
 use std::ops::Range;
 
 use burn::module::{Module, Param};
 use burn::nn::{Dropout, DropoutConfig, Linear};
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
-use ravel_core::{Backbone, Condition, LayerState, State, StepInput};
+use ravel_core::{Backbone, Condition, LayerState, State, Step, StepInput};
 use ravel_nn::{
     Attention, CrossAttention, FeedForward, FinalModulation, Modulation, Norm, Padding, Project,
     Rotary, Rotation, Sight, activated, init,
@@ -228,6 +230,16 @@ impl Transformer {
         }
     }
 
+    /// Reserves a state's room where that was not done yet.
+    fn make_layers(&self, input: &StepInput, state: &mut State) {
+        let [batch, ..] = input.embedded.dims();
+        assert_eq!(batch, state.batch, "batch axis: the state has other rows");
+        if state.layers.is_empty() {
+            let room = |block: &Block| block.attention.memory(batch, state.capacity);
+            state.layers = self.blocks.iter().map(room).collect();
+        }
+    }
+
     /// With the scores by distance, where there are any.
     fn with_relative(&self, past: usize, n: usize, sight: Sight) -> Sight {
         match (&self.config.relative, &self.relative) {
@@ -295,12 +307,8 @@ impl Backbone for Transformer {
     }
 
     fn step(&self, input: StepInput, condition: &Condition, state: &mut State) -> Tensor<3> {
-        let [batch, n, _] = input.embedded.dims();
-        assert_eq!(batch, state.batch, "batch axis: the state has other rows");
-        if state.layers.is_empty() {
-            let room = |block: &Block| block.attention.memory(batch, state.capacity);
-            state.layers = self.blocks.iter().map(room).collect();
-        }
+        let [_, n, _] = input.embedded.dims();
+        self.make_layers(&input, state);
         if state.cross.is_empty() {
             state.cross = self.cross_memory(condition);
         }
@@ -318,6 +326,10 @@ impl Backbone for Transformer {
         }
         state.len += n;
         self.left(x, &pass)
+    }
+
+    fn step_each(&self, steps: Vec<Step<'_>>) -> Vec<Tensor<3>> {
+        self.together(steps)
     }
 
     fn shift(&self, state: &mut State, positions: Range<usize>, by: &[i32]) {
@@ -390,16 +402,29 @@ impl Block {
             x = x + self.dropout.forward(inner);
         }
 
-        let inner = enter(self.feed_forward_norm.forward(x.clone()), &to_feed_forward);
-        if plain && to_feed_forward.is_none() && self.feed_forward_strength.is_none() {
-            return (self.feed_forward.forward_onto(inner, x), memory);
+        if to_feed_forward.is_none() {
+            return (self.fed_forward(x), memory);
         }
+        let inner = enter(self.feed_forward_norm.forward(x.clone()), &to_feed_forward);
         let inner = scaled(
             self.feed_forward.forward(inner),
             &self.feed_forward_strength,
         );
         let inner = leave(inner, &to_feed_forward);
         (x + self.dropout.forward(inner), memory)
+    }
+
+    /// With what feed-forward adds, where no condition reaches in.
+    fn fed_forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let inner = self.feed_forward_norm.forward(x.clone());
+        if self.adds_at_once(&x) && self.feed_forward_strength.is_none() {
+            return self.feed_forward.forward_onto(inner, x);
+        }
+        let inner = scaled(
+            self.feed_forward.forward(inner),
+            &self.feed_forward_strength,
+        );
+        x + self.dropout.forward(inner)
     }
 
     /// Whether nothing is dropped: only training drops.

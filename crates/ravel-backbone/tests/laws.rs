@@ -6,7 +6,7 @@ mod common;
 use burn::tensor::{Int, Tensor};
 use common::filled;
 use ravel_backbone::{Transformer, TransformerConfig};
-use ravel_core::{Attend, Backbone, Condition, StepInput};
+use ravel_core::{Attend, Backbone, Condition, Step, StepInput};
 use ravel_nn::{Activation, NormKind, Pairs, QueryKeyNorm, RelativeConfig, RotaryConfig};
 use ravel_testkit::{assert_close, device, formula, formula_ids, largest_difference};
 
@@ -276,6 +276,82 @@ fn rows_do_not_touch_each_other() {
                 ROUNDING,
             );
         }
+    }
+}
+
+/// One of several generations: its rows, positions and runs of each step.
+type Generation = (usize, Vec<Vec<usize>>);
+
+/// Prompts of several lengths, some read whole and some in pieces, beside steps of one position.
+fn generations() -> Vec<Generation> {
+    vec![
+        (1, vec![vec![1; 7], vec![1], vec![1]]),
+        (2, vec![vec![1], vec![1], vec![1; 3]]),
+        (1, vec![vec![4, 1], vec![1; 4], vec![2]]),
+        (3, vec![vec![1; 2], vec![3, 1, 1], vec![1]]),
+    ]
+}
+
+#[test]
+fn steps_of_several_generations_together_are_those_of_each() {
+    for (name, config) in variants() {
+        let cases: Vec<Case> = (generations().iter())
+            .map(|(rows, _)| case(&config, *rows))
+            .collect();
+        let model = &cases[0].model;
+        let start = || {
+            generations()
+                .into_iter()
+                .map(|(rows, _)| model.start(rows, LEN))
+        };
+        let (mut together, mut alone): (Vec<_>, Vec<_>) = (start().collect(), start().collect());
+        for step in 0..3 {
+            let input = |at: usize, len: usize| {
+                let runs = generations()[at].1[step].clone();
+                cases[at].input(len, runs.iter().sum(), Attend::Blocks(runs))
+            };
+            let expected: Vec<Tensor<3>> = (alone.iter_mut().enumerate())
+                .map(|(at, state)| model.step(input(at, state.len), &cases[at].condition, state))
+                .collect();
+            let steps = together.iter_mut().enumerate().map(|(at, state)| Step {
+                input: input(at, state.len),
+                condition: &cases[at].condition,
+                state,
+            });
+            let found = model.step_each(steps.collect());
+            assert_eq!(found.len(), expected.len());
+            for (found, expected) in found.iter().zip(&expected) {
+                assert_eq!(found.dims(), expected.dims());
+                // Every number is one sum in a fixed order, whatever stands beside it.
+                assert_eq!(
+                    largest_difference(found, expected),
+                    0.0,
+                    "{name}, step {step}"
+                );
+            }
+        }
+        for (together, alone) in together.iter().zip(&alone) {
+            assert_eq!(together.len, alone.len);
+        }
+    }
+}
+
+#[test]
+fn a_beginning_that_was_copied_goes_on_as_the_whole() {
+    for (name, config) in variants() {
+        let case = case(&config, 2);
+        let mut whole = case.model.start(2, LEN);
+        let first = case.input(0, 7, Attend::Causal);
+        case.model.step(first, &case.condition, &mut whole);
+        let mut copy = whole.beginning(5, LEN + 3);
+        assert_eq!((copy.len, copy.capacity), (5, LEN + 3));
+        whole.truncate(5);
+        let mut go = |state: &mut _| {
+            let rest = case.input(5, LEN - 5, Attend::Causal);
+            case.model.step(rest, &case.condition, state)
+        };
+        let (copied, expected) = (go(&mut copy), go(&mut whole));
+        assert_eq!(largest_difference(&copied, &expected), 0.0, "{name}");
     }
 }
 

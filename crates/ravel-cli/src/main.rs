@@ -22,6 +22,7 @@ mod speak;
 mod speech_file;
 mod system;
 mod text;
+mod texts;
 mod tokenizer;
 mod train;
 mod video;

@@ -15,7 +15,7 @@ use crate::arguments::{
     Contrastive, DeviceName, EvalOptions, MethodOptions, TextOptions, WeightsOptions,
 };
 use crate::failure::Failure;
-use crate::{interrupt, pipelines, progress};
+use crate::{interrupt, pipelines, progress, texts};
 
 /// Prompts from files and standard input beyond this are not read.
 const MOST_BYTES: u64 = 1 << 26;
@@ -24,6 +24,9 @@ const HELD_OUT: &str = "data/novels/held-out.txt";
 
 /// Makes a text.
 pub fn run(options: &TextOptions) -> Result<(), Failure> {
+    if let Some(path) = &options.prompts {
+        return texts::run(options, path);
+    }
     let given = given(options)?;
     if options.max_tokens == 0 {
         return Err(text_generation::Error::Nothing.into());
@@ -31,20 +34,8 @@ pub fn run(options: &TextOptions) -> Result<(), Failure> {
     if given.is_empty() {
         return Err(text_generation::Error::Empty.into());
     }
-    let mut pipeline = open(&options.pipeline, options.device.device, options.weights)?;
-    if let Some(draft) = &options.method.draft {
-        let draft = pipelines::language(draft, options.device.device, options.weights)?;
-        pipeline = pipeline.with_draft(draft, options.method.draft_tokens)?;
-    }
-    let request = Request {
-        prompt: prompt(options, &pipeline, given)?,
-        max_tokens: options.max_tokens,
-        stop: options.stop.clone(),
-        logprobs: options.logprobs,
-        seed: options.seed,
-        sampler: sampler(&pipeline.parts().sampler, options)?,
-        decoding: decoding(&pipeline.parts().decoding, &options.method),
-    };
+    let pipeline = asked(options)?;
+    let request = request(options, &pipeline, given, options.seed)?;
     let as_json = options.json || options.logprobs.is_some();
     let output = pipeline.run(&request, &mut |piece| {
         if !as_json {
@@ -63,6 +54,36 @@ pub fn run(options: &TextOptions) -> Result<(), Failure> {
         true => Err(Failure::Interrupted),
         false => Ok(()),
     }
+}
+
+/// The pipeline that is asked for, with what drafts for it.
+pub fn asked(options: &TextOptions) -> Result<TextGeneration, Failure> {
+    let pipeline = open(&options.pipeline, options.device.device, options.weights)?;
+    match &options.method.draft {
+        None => Ok(pipeline),
+        Some(draft) => {
+            let draft = pipelines::language(draft, options.device.device, options.weights)?;
+            Ok(pipeline.with_draft(draft, options.method.draft_tokens)?)
+        }
+    }
+}
+
+/// What is asked for with a prompt.
+pub fn request(
+    options: &TextOptions,
+    pipeline: &TextGeneration,
+    given: String,
+    seed: u64,
+) -> Result<Request, Failure> {
+    Ok(Request {
+        prompt: prompt(options, pipeline, given)?,
+        max_tokens: options.max_tokens,
+        stop: options.stop.clone(),
+        logprobs: options.logprobs,
+        seed,
+        sampler: sampler(&pipeline.parts().sampler, options)?,
+        decoding: decoding(&pipeline.parts().decoding, &options.method),
+    })
 }
 
 /// What is said on the command line, in a file or on standard input.
@@ -105,7 +126,7 @@ fn given(options: &TextOptions) -> Result<String, Failure> {
     Ok(text)
 }
 
-fn read(from: impl Read, shown: &str) -> Result<String, Failure> {
+pub fn read(from: impl Read, shown: &str) -> Result<String, Failure> {
     let mut bytes = Vec::new();
     from.take(MOST_BYTES + 1)
         .read_to_end(&mut bytes)
@@ -176,7 +197,8 @@ fn decoding(own: &DecodingConfig, given: &MethodOptions) -> DecodingConfig {
     own.clone()
 }
 
-fn object(output: &Output, request: &Request, pipeline: &str) -> Value {
+/// What is told of a text.
+pub fn object(output: &Output, request: &Request, pipeline: &str) -> Value {
     let stop = match &output.finish {
         text_generation::Finish::Stop(stop) => Some(stop),
         _ => None,

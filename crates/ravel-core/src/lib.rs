@@ -11,18 +11,20 @@ mod generate;
 mod latents;
 mod layout;
 mod seed;
+mod state;
 mod tokenize;
 mod video;
 
 pub use codes::Codes;
 pub use error::{Error, Result};
 pub use generate::{
-    Attend, Backbone, Condition, Decoding, Draw, FrameSight, Generator, Head, LayerState, Sampler,
-    Scored, Start, State, StepInput, Tail, Watch,
+    Attend, Backbone, Condition, Decoding, Draw, FrameSight, Generator, Head, Sampler, Scored,
+    Start, Step, StepInput, Watch,
 };
 pub use latents::{Filling, Masked, Noise, Place};
 pub use layout::{Layout, Unit};
 pub use seed::Seed;
+pub use state::{LayerState, State, Tail};
 pub use tokenize::{
     CodeSpec, DecodeChunks, DecodeType, EncodeChunks, ImageSpec, ImageTokenizer, Images, Pyramid,
     SoundCodes, SoundSpec, SoundTokenizer, Streaming, Tokenizer, Waveform,

@@ -8,6 +8,6 @@ pub mod watermark;
 
 pub use method::{
     BeamConfig, BeamSearch, ContrastiveSearch, DecodingConfig, FillingConfig, FrameStream,
-    MaskedFilling, OneByOne, Patience, SeededNoise, Speculative, random_orders,
+    MaskedFilling, OneByOne, Patience, SeededNoise, SideBySide, Speculative, random_orders,
 };
 pub use sampler::{Guidance, SamplerConfig};

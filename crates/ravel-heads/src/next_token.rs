@@ -350,6 +350,28 @@ impl Head for NextToken {
         Ok(ids.unsqueeze_dim(1))
     }
 
+    fn choose_each(
+        &self,
+        hidden: Vec<Tensor<3>>,
+        units: &[&Unit],
+        samplers: Vec<&mut dyn Sampler>,
+    ) -> Result<Vec<Tensor<3, Int>>> {
+        let shapes: Vec<_> = hidden.iter().map(|hidden| hidden.dims()).collect();
+        let rows = hidden.into_iter().zip(&shapes);
+        let rows = rows.map(|(hidden, [batch, n, width])| hidden.reshape([1, batch * n, *width]));
+        let scores = self.scores(Tensor::cat(rows.collect(), 1));
+        let ids = scores.dims()[2];
+        let mut start = 0;
+        let mut chosen = Vec::with_capacity(shapes.len());
+        for ((sampler, unit), [batch, n, _]) in samplers.into_iter().zip(units).zip(shapes) {
+            let own = scores.clone().narrow(1, start, batch * n);
+            start += batch * n;
+            let picked = sampler.pick(own.reshape([batch, n, ids]), unit)?;
+            chosen.push(picked.unsqueeze_dim(1));
+        }
+        Ok(chosen)
+    }
+
     fn scored(&self) -> Option<&dyn Scored> {
         Some(self)
     }

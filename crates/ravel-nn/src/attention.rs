@@ -191,9 +191,51 @@ impl Attention {
         x: Tensor<3>,
         rotation: Option<&Rotation>,
         sight: &Sight,
+        memory: Option<LayerState>,
+    ) -> (Tensor<3>, Option<LayerState>) {
+        self.heads_of(self.qkv.project(x), rotation, sight, memory)
+    }
+
+    /// What the projection out reads, of several sequences that stand one after the other in `x`, each with its own memory: one
+    /// product for all of them, then attention of each by itself.
+    ///
+    /// # Shapes
+    /// - `x`: `[1, positions of all, d_model]`; a part's rows one after the other
+    /// - returns: `[1, positions of all, n_heads head_width]`, and the memories
+    ///
+    /// # Panics
+    /// If the parts are not as long as `x`, or a memory has no room.
+    pub fn heads_of_each(
+        &self,
+        x: Tensor<3>,
+        parts: &[Part<'_>],
+        memories: Vec<LayerState>,
+    ) -> (Tensor<3>, Vec<LayerState>) {
+        let qkv = self.qkv.project(x);
+        let width = qkv.dims()[2];
+        let (mut heads, mut kept) = (Vec::with_capacity(parts.len()), Vec::new());
+        let mut start = 0;
+        for (part, memory) in parts.iter().zip(memories) {
+            let [rows, n] = part.shape;
+            let own = qkv.clone().narrow(1, start, rows * n);
+            let own = own.reshape([rows, n, width]);
+            let (found, memory) = self.heads_of(own, part.rotation, part.sight, Some(memory));
+            let out = found.dims()[2];
+            heads.push(found.reshape([1, rows * n, out]));
+            kept.extend(memory);
+            start += rows * n;
+        }
+        assert_eq!(start, qkv.dims()[1], "position axis: parts and positions");
+        (Tensor::cat(heads, 1), kept)
+    }
+
+    fn heads_of(
+        &self,
+        qkv: Tensor<3>,
+        rotation: Option<&Rotation>,
+        sight: &Sight,
         mut memory: Option<LayerState>,
     ) -> (Tensor<3>, Option<LayerState>) {
-        let qkv = self.qkv.project(x);
         if let Some(state) = memory.take_if(|_| qkv.dims()[1] <= FEW) {
             match self.in_place(qkv.clone(), rotation, sight, state) {
                 Ok((heads, state)) => return (heads, Some(state)),
@@ -365,6 +407,17 @@ impl Attention {
         };
         weighted(q, k, v, sight)
     }
+}
+
+/// One of several sequences that pass a layer together.
+#[derive(Clone, Copy)]
+pub struct Part<'a> {
+    /// Rows and new positions of each.
+    pub shape: [usize; 2],
+    /// Its rotary positions.
+    pub rotation: Option<&'a Rotation>,
+    /// What its positions see.
+    pub sight: &'a Sight,
 }
 
 /// Attention to positions beside the sequence, whose keys and values are worked out once.

@@ -17,7 +17,7 @@ mod relative;
 mod rotary;
 mod sight;
 
-pub use attention::{Attention, AttentionConfig, CrossAttention, QueryKeyNorm};
+pub use attention::{Attention, AttentionConfig, CrossAttention, Part, QueryKeyNorm};
 pub use denoiser::{Denoiser, DenoiserConfig};
 pub use feed_forward::{Activation, FeedForward, FeedForwardConfig};
 pub use modulation::{Branch, FinalModulation, Modulation, activated};

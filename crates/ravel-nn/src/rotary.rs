@@ -99,6 +99,13 @@ pub struct RotaryConfig {
     pub bf16_table: bool,
 }
 
+impl RotaryConfig {
+    /// Whether the turn of a position depends on how many stand behind it, so that a prompt has to be read whole.
+    pub fn depends_on_length(&self) -> bool {
+        matches!(self.scaling, Some(Scaling::Dynamic(_)))
+    }
+}
+
 impl Default for RotaryConfig {
     fn default() -> Self {
         Self {

@@ -6,6 +6,7 @@
 mod chat;
 mod date;
 mod draft;
+mod many;
 mod measure;
 mod published;
 mod python;
@@ -24,6 +25,7 @@ use ravel_text::TextError;
 pub use chat::{ChatError, ChatTemplates, Message, Role};
 pub use date::Date;
 use draft::Draft;
+pub use many::Texts;
 pub use measure::{Measure, MeasureError};
 pub use published::{PUBLISHED, SHAPES};
 pub use stop::StopScan;
@@ -196,19 +198,24 @@ impl TextGeneration {
         request: &Request,
         watch: &mut dyn FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Output, Error> {
+        if self.is_side_by_side(request) {
+            let watch = &mut |_: usize, piece: &str| watch(piece);
+            let texts = self.run_all(std::slice::from_ref(request), 1, watch)?;
+            return Ok(texts.outputs.into_iter().next().expect("one text"));
+        }
+        self.run_by_method(request, watch)
+    }
+
+    /// Makes a text by a method that has it to itself.
+    fn run_by_method(
+        &self,
+        request: &Request,
+        watch: &mut dyn FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Output, Error> {
         let prompt = self.prompt_ids(request)?;
-        let room = self.context() - prompt.len();
-        let layout = Layout::Sequence {
-            len: request.max_tokens.min(room),
-        };
+        let layout = self.layout(request, &prompt);
         let seed = Seed::new(request.seed).named("text-generation");
-        let mut sampler = Recorded {
-            inner: sampler_for(request).build(seed, &[0], layout.len()),
-            top: request.logprobs,
-            picks: Vec::new(),
-        };
-        // Penalties also see what was given.
-        sampler.given(&self.codes(&prompt, &layout));
+        let mut sampler = self.sampler(request, &prompt, &layout);
         let mut writer = Writer::new(self, request, watch);
         let generator = Generator {
             backbone: &self.parts.backbone,
@@ -291,6 +298,26 @@ impl TextGeneration {
             true => Err(Error::LogProbs),
             false => Ok(()),
         }
+    }
+
+    /// The places of what is made after a prompt.
+    fn layout(&self, request: &Request, prompt: &[u32]) -> Layout {
+        let room = self.context() - prompt.len();
+        Layout::Sequence {
+            len: request.max_tokens.min(room),
+        }
+    }
+
+    /// What picks a request's ids, after its prompt: penalties also see what was given.
+    fn sampler(&self, request: &Request, prompt: &[u32], layout: &Layout) -> Recorded {
+        let seed = Seed::new(request.seed).named("text-generation");
+        let mut sampler = Recorded {
+            inner: sampler_for(request).build(seed, &[0], layout.len()),
+            top: request.logprobs,
+            picks: Vec::new(),
+        };
+        sampler.given(&self.codes(prompt, layout));
+        sampler
     }
 
     fn codes(&self, ids: &[u32], layout: &Layout) -> Codes {

@@ -27,7 +27,8 @@ pub enum BenchCommand {
     /// A prompt, read in one pass.
     #[command(after_help = "Examples:
   ravel bench prefill --preset llama-111m --positions 512
-  ravel bench prefill --preset llama-111m --weights-type q8 --batch 4 --json")]
+  ravel bench prefill --preset llama-111m --weights-type q8 --batch 4 --json
+  ravel bench prefill --preset llama-111m --lengths 16,200,40,90,500,64")]
     Prefill(BenchPrefillOptions),
     /// From codes to pixels: the decoder of a tokenizer, again and again.
     #[command(after_help = "Examples:
@@ -104,6 +105,13 @@ pub struct BenchPrefillOptions {
     /// Prompts that are read together.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = up_to(1024))]
     pub batch: usize,
+    /// Prompts of these lengths instead, read in three ways in turn: together without being filled up, filled up to the longest, one after
+    /// the other.
+    #[arg(long, value_name = "N,N,…", value_delimiter = ',', value_parser = up_to(4096), conflicts_with_all = ["positions", "batch"])]
+    pub lengths: Vec<usize>,
+    /// With --lengths: this way alone, so that the peak of memory is its own.
+    #[arg(long, value_enum, requires = "lengths")]
+    pub way: Option<Way>,
     /// Passes that are counted, after a first one.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = up_to(10_000))]
     pub rounds: usize,
@@ -147,6 +155,17 @@ pub struct BenchSpeechOptions {
     pub bench: BenchOptions,
     #[command(flatten)]
     pub weights: WeightsOptions,
+}
+
+/// How prompts of different lengths are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Way {
+    /// Together, none filled up.
+    Packed,
+    /// Together, filled up to the longest.
+    Padded,
+    /// One after the other.
+    Alone,
 }
 
 #[derive(Args)]

@@ -57,6 +57,12 @@ pub struct TextOptions {
     /// The beginning from a file (UTF-8); a line break at its end is left off.
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     pub file: Option<PathBuf>,
+    /// One prompt per line, or JSON lines with `prompt` and perhaps `seed`: all of them side by side, a JSON object for each in their order.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "file"])]
+    pub prompts: Option<PathBuf>,
+    /// With --prompts: texts under way at the same time at most.
+    #[arg(long, value_name = "N", default_value_t = 8, requires = "prompts", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=256))]
+    pub batch: usize,
     /// Ask rather than continue, through the model's chat template.
     #[arg(long)]
     pub chat: bool,

@@ -17,7 +17,7 @@ use crate::failure::Failure;
 pub use bench::{
     BenchCommand, BenchDecodeOptions, BenchImageOptions, BenchOptions, BenchPrefillOptions,
     BenchSpeechOptions, BenchTokenizerOptions, BenchTrainOptions, DecodeKind, Preset,
-    TokenizerPreset, name_of,
+    TokenizerPreset, Way, name_of,
 };
 pub use generate::{
     Check, Contrastive, ImageOptions, MethodOptions, MusicOptions, SpeakOptions, TextOptions,
@@ -79,6 +79,7 @@ tell those who hear it that it is generated, as every file does that is written 
   ravel text \"Once upon a time\"
   ravel text --file chapter.txt --max-tokens 400 --seed 7
   ravel text \"Why is the sky blue?\" --chat --pipeline models/Qwen3-0.6B --stop \"Question:\"
+  ravel text --prompts prompts.txt --max-tokens 60 > texts.jsonl
   ravel text \"It is a truth\" --logprobs 5
   ravel text \"It is a truth\" --beams 4
   ravel text \"It is a truth\" --contrastive 5,0.6

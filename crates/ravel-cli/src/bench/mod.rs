@@ -2,6 +2,7 @@
 //! the rates at which the machine reads memory and multiplies (Narayanan et al. 2023: the idealised runtime). Here a whole picture.
 
 mod decode;
+mod lengths;
 mod limit;
 mod prefill;
 mod scales;

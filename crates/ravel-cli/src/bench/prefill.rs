@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::limit::{Machine, Times};
 use super::sequence::{self, Sequence};
-use super::use_threads;
+use super::{lengths, use_threads};
 use crate::arguments::{BenchPrefillOptions, name_of};
 use crate::failure::Failure;
 use crate::progress::say;
@@ -25,6 +25,9 @@ pub fn run(options: &BenchPrefillOptions) -> Result<(), Failure> {
         ..
     } = options;
     use_threads(bench.threads)?;
+    if !options.lengths.is_empty() {
+        return lengths::run(options);
+    }
     let device = bench.device.device.open()?;
     let preset = name_of(&options.preset);
     let model = sequence::open(&preset, *weights, *positions, bench, &device)?;

@@ -6,6 +6,8 @@ mod follow;
 mod frames;
 mod masked;
 mod one_by_one;
+mod packing;
+mod side_by_side;
 mod speculative;
 mod takes;
 
@@ -18,6 +20,8 @@ pub use contrastive::{ContrastiveSearch, contrastive_choice, likeness};
 pub use frames::{FillingConfig, FrameStream};
 pub use masked::{MaskedFilling, SeededNoise, WatchRounds, random_orders};
 pub use one_by_one::OneByOne;
+pub use packing::packed;
+pub use side_by_side::{Effort, Heard, Lane, SideBySide, WatchLanes};
 pub use speculative::{AHEAD, Speculative, Tally, Verdict, draw, judge};
 pub use takes::{Next, Samplers, WatchTakes, in_takes};
 
