@@ -1,6 +1,6 @@
 //! How good speech sounds, by a model of the ear: wideband PESQ (ITU-T P.862.2), as the crate `pesq` computes it.
 
-/// The rate that [`pesq`] hears at.
+/// The rate that [`pesq()`] hears at.
 pub const PESQ_RATE_HZ: u32 = 16_000;
 
 /// The mean opinion that listeners would have of decoded speech beside the original, from 1 (bad) to 4.64 (none could be better); none for sound
@@ -13,7 +13,11 @@ pub fn pesq(found: &[f32], original: &[f32]) -> Option<f64> {
         let scaled = samples.iter().map(|sample| sample * 32_767.0);
         scaled.map(|sample| sample.round() as i16).collect()
     };
-    let opinion = pesq::pesq_wb(&integers(original), &integers(found)).ok()?;
+    let (found, original) = (integers(found), integers(original));
+    if original.iter().all(|sample| *sample == 0) {
+        return None; // The model of the ear finds silence like anything.
+    }
+    let opinion = pesq::pesq_wb(&original, &found).ok()?;
     opinion.is_finite().then_some(f64::from(opinion))
 }
 
@@ -55,6 +59,7 @@ mod tests {
     #[test]
     fn silence_and_a_moment_have_no_quality() {
         assert_eq!(pesq(&[0.0; 16_000], &[0.0; 16_000]), None);
+        assert_eq!(pesq(&speech(0.1), &[0.0; 32_000]), None);
         assert_eq!(pesq(&[0.1; 100], &[0.1; 100]), None);
         assert_eq!(pesq(&[], &[]), None);
     }
