@@ -346,7 +346,7 @@ fn a_beginning_that_was_copied_goes_on_as_the_whole() {
         let mut copy = whole.beginning(5, LEN + 3);
         assert_eq!((copy.len, copy.capacity), (5, LEN + 3));
         whole.truncate(5);
-        let mut go = |state: &mut _| {
+        let go = |state: &mut _| {
             let rest = case.input(5, LEN - 5, Attend::Causal);
             case.model.step(rest, &case.condition, state)
         };

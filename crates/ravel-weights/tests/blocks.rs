@@ -2,6 +2,8 @@
 //!
 //! `cargo test --release -p ravel-weights --test blocks -- --nocapture` prints the table of BENCHMARKS.md.
 
+#![allow(clippy::print_stdout)] // The measured figures are what the run is for.
+
 use std::path::Path;
 
 use ravel_kernels::blocks::{BLOCK, to_4_bits, to_8_bits};

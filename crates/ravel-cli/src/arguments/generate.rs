@@ -61,7 +61,7 @@ pub struct TextOptions {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "file"])]
     pub prompts: Option<PathBuf>,
     /// With --prompts: texts under way at the same time at most.
-    #[arg(long, value_name = "N", default_value_t = 8, requires = "prompts", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=256))]
+    #[arg(long, value_name = "N", default_value_t = 8, requires = "prompts", conflicts_with_all = ["prompt", "file"], value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=256))]
     pub batch: usize,
     /// Ask rather than continue, through the model's chat template.
     #[arg(long)]
