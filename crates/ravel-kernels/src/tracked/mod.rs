@@ -85,7 +85,8 @@ fn tracked<const D: usize>(tensor: &Tensor<D>) -> Option<(Tracked, bool)> {
     }
 }
 
-fn untracked<const D: usize>(tensor: Tracked) -> Tensor<D> {
+/// The tensor of such a handle.
+fn tensor_of<const D: usize>(tensor: Tracked) -> Tensor<D> {
     Tensor::from_dispatch(DispatchTensor {
         kind: DispatchTensorKind::Autodiff(Box::new(DispatchTensorKind::Flex(
             BackendTensor::Autodiff(tensor),
@@ -157,7 +158,7 @@ fn operation<const N: usize, const D: usize>(
     let prepared = Backward::<Flex, N>::prepare::<
         burn::backend::autodiff::checkpoint::strategy::NoCheckpointing,
     >(Step, nodes);
-    untracked(match prepared.compute_bound().stateful() {
+    tensor_of(match prepared.compute_bound().stateful() {
         OpsKind::Tracked(prepared) => prepared.finish(rule, out),
         OpsKind::UnTracked(prepared) => prepared.finish(out),
     })
