@@ -1,6 +1,6 @@
 //! Each kernel by itself: `cargo bench -p ravel-kernels`.
 
-use divan::counter::BytesCount;
+use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use ravel_kernels::attend::{HeadNorm, Inputs, Shape, attend, rms};
 use ravel_kernels::isa::Isa;
@@ -37,6 +37,27 @@ fn products(bencher: Bencher, (kind, rows): (usize, usize)) {
             after,
             &mut out,
         );
+    });
+}
+
+/// `[1024, 2048]` by many rows.
+#[divan::bench(args = [(0, 64), (0, 256), (0, 512), (1, 256), (2, 256), (3, 256)])]
+fn products_of_many_rows(bencher: Bencher, (kind, rows): (usize, usize)) {
+    let (k, n, kind) = (1024, 2048, WeightsType::ALL[kind]);
+    let mut random = Random::new(1);
+    let (values, x) = (random.normals(k * n), random.normals(rows * k));
+    let packed =
+        (kind != WeightsType::F32).then(|| Packed::new(pool::global(), &values, [k, n], kind));
+    let matrix = match &packed {
+        Some(packed) => Matrix::Packed(packed),
+        None => Matrix::Plain(&values, [k, n]),
+    };
+    let mut out = vec![0.0; rows * n];
+    let products = ItemsCount::new(rows * k * n);
+    bencher.counter(products).bench_local(|| {
+        let after = After::default();
+        let x = black_box(&x);
+        product(pool::global(), Isa::best(), x, matrix, after, &mut out);
     });
 }
 

@@ -10,7 +10,7 @@ use crate::curve::Curve;
 use crate::isa::Isa;
 use crate::packed::{Packed, WeightsType};
 use crate::pool::{Parts, Pool};
-use crate::stream::{COLUMNS, Input, Sums};
+use crate::stream::{Cut, Input, Sums};
 
 /// A matrix `[k, n]` to multiply with.
 #[derive(Debug, Clone, Copy)]
@@ -69,10 +69,11 @@ pub fn product(pool: &Pool, isa: Isa, x: &[f32], matrix: Matrix, after: After, o
     assert!(after.bias.is_none_or(|bias| bias.len() == n));
     assert!(after.add.is_none_or(|add| add.len() == out.len()));
     let out = Parts::new(out);
-    let size = piece(pool, matrix, n);
+    let cut = Cut::of(input.rows);
+    let size = piece(pool, matrix, n, cut);
     pool.run_ranges(n, size, &|columns| {
-        let mut sums = Sums::new();
-        for rows in input.chunks() {
+        let mut sums = Sums::new(cut);
+        for rows in input.chunks(cut) {
             sums.fill(isa, &input, rows.clone(), matrix, columns.clone());
             for (at, row) in rows.enumerate() {
                 let sums = &mut sums.row(at)[..columns.len()];
@@ -120,11 +121,12 @@ pub fn gated(
         return gated_in_two(pool, isa, x, matrix, bias, curve, out);
     }
     let out = Parts::new(out);
-    let size = piece(pool, matrix, half);
+    let cut = Cut::of(input.rows);
+    let size = piece(pool, matrix, half, cut);
     pool.run_ranges(half, size, &|columns| {
-        let (mut gates, mut values) = (Sums::new(), Sums::new());
+        let (mut gates, mut values) = (Sums::new(cut), Sums::new(cut));
         let second = columns.start + half..columns.end + half;
-        for rows in input.chunks() {
+        for rows in input.chunks(cut) {
             gates.fill(isa, &input, rows.clone(), matrix, columns.clone());
             values.fill(isa, &input, rows.clone(), matrix, second.clone());
             for (at, row) in rows.enumerate() {
@@ -173,14 +175,14 @@ fn gated_in_two(
 }
 
 /// Columns of a piece: several per thread, whole panels, none too wide for the first cache.
-fn piece(pool: &Pool, matrix: Matrix, columns: usize) -> usize {
+fn piece(pool: &Pool, matrix: Matrix, columns: usize, cut: Cut) -> usize {
     let [k, n] = matrix.shape();
     let grain = matrix.kind().panel().max(64);
     if pool.threads() == 1 || matrix.kind().bytes(k, n) < SHORT {
-        return COLUMNS;
+        return cut.columns;
     }
     let share = columns.div_ceil(4 * pool.threads());
-    share.next_multiple_of(grain).min(COLUMNS)
+    share.next_multiple_of(grain).min(cut.columns)
 }
 
 fn add(to: &mut [f32], more: &[f32]) {

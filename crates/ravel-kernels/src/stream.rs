@@ -1,7 +1,7 @@
 //! The loops of the products: a piece of some rows and some columns, for each set of instructions.
 //!
 //! The unsafe functions are compiled into their callers, down to one per set. Their safety: the set is there, `rows` and `columns` are
-//! within the input and the matrix and within `[64, 512]`, `columns` begin with a panel, and nothing else uses `sums`. All of
+//! within the input and the matrix and within the cut, `columns` begin with a panel, and nothing else uses `sums`. All of
 //! it is checked in [`Sums::fill`], the only way in.
 
 use std::cell::RefCell;
@@ -12,10 +12,29 @@ use crate::isa::{Isa, Lanes};
 use crate::packed::WeightsType;
 use crate::product::Matrix;
 
-/// Rows that share one pass over a piece of the matrix.
-pub(crate) const ROWS: usize = 64;
-/// Columns of a piece at most.
-pub(crate) const COLUMNS: usize = 512;
+/// What a piece of a product has at most. A pass over the matrix serves as many rows as there is room for: memory is what few rows wait for,
+/// and many would wait for it as well if each few of them read all of the matrix anew.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cut {
+    /// Rows that share one pass over a piece of the matrix.
+    pub(crate) rows: usize,
+    /// Columns, and how far rows of sums are apart.
+    pub(crate) columns: usize,
+}
+
+impl Cut {
+    /// For a product of so many rows.
+    pub(crate) fn of(rows: usize) -> Self {
+        let columns = if rows > 64 { 128 } else { 512 };
+        Self {
+            rows: ROOM / columns,
+            columns,
+        }
+    }
+}
+
+/// Sums of a piece at most.
+const ROOM: usize = 64 * 512;
 
 /// Rows as the matrix wants them.
 pub(crate) struct Input<'a> {
@@ -42,39 +61,46 @@ impl<'a> Input<'a> {
         }
     }
 
-    pub(crate) fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+    pub(crate) fn chunks(&self, cut: Cut) -> impl Iterator<Item = Range<usize>> + use<> {
         let rows = self.rows;
         (0..rows)
-            .step_by(ROWS)
-            .map(move |start| start..(start + ROWS).min(rows))
+            .step_by(cut.rows)
+            .map(move |start| start..(start + cut.rows).min(rows))
     }
 }
 
 /// Sums of a piece, a row after the other. A thread uses the same room again and again.
-pub(crate) struct Sums(Box<[f32]>);
+pub(crate) struct Sums {
+    numbers: Box<[f32]>,
+    cut: Cut,
+}
 
 thread_local! {
-    static ROOM: RefCell<Vec<Box<[f32]>>> = const { RefCell::new(Vec::new()) };
+    static KEPT: RefCell<Vec<Box<[f32]>>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Drop for Sums {
     fn drop(&mut self) {
-        let room = std::mem::take(&mut self.0);
-        ROOM.with_borrow_mut(|rooms| rooms.push(room));
+        let numbers = std::mem::take(&mut self.numbers);
+        KEPT.with_borrow_mut(|kept| kept.push(numbers));
     }
 }
 
 impl Sums {
-    pub(crate) fn new() -> Self {
-        let room = ROOM.with_borrow_mut(Vec::pop);
-        Self(room.unwrap_or_else(|| vec![0.0; ROWS * COLUMNS].into_boxed_slice()))
+    pub(crate) fn new(cut: Cut) -> Self {
+        let kept = KEPT.with_borrow_mut(Vec::pop);
+        Self {
+            numbers: kept.unwrap_or_else(|| vec![0.0; ROOM].into_boxed_slice()),
+            cut,
+        }
     }
 
     pub(crate) fn row(&mut self, row: usize) -> &mut [f32] {
-        &mut self.0[row * COLUMNS..(row + 1) * COLUMNS]
+        let columns = self.cut.columns;
+        &mut self.numbers[row * columns..(row + 1) * columns]
     }
 
-    /// The product of some rows (64 at most) with some columns (512 at most, from the start of a panel).
+    /// The product of some rows with some columns, from the start of a panel; both within the cut.
     pub(crate) fn fill(
         &mut self,
         isa: Isa,
@@ -83,7 +109,8 @@ impl Sums {
         matrix: Matrix,
         columns: Range<usize>,
     ) {
-        assert!(rows.len() <= ROWS && columns.len() <= COLUMNS && rows.end <= input.rows);
+        let cut = self.cut;
+        assert!(rows.len() <= cut.rows && columns.len() <= cut.columns && rows.end <= input.rows);
         assert!(columns.start.is_multiple_of(matrix.kind().panel()));
         assert!(columns.end <= matrix.shape()[1]);
         let work = Work {
@@ -91,7 +118,8 @@ impl Sums {
             rows,
             matrix,
             columns,
-            sums: self.0.as_mut_ptr(),
+            sums: self.numbers.as_mut_ptr(),
+            stride: cut.columns,
         };
         // SAFETY: `Isa::best` and `Isa::all` name what the machine has; the ranges were checked above.
         unsafe {
@@ -122,36 +150,28 @@ unsafe fn on_avx2(work: Work) {
     unsafe { work.run::<crate::isa::Avx2>() }
 }
 
-/// Runs the body for each four rows of so many and then for those that are left, with their number as a constant.
-macro_rules! each_four {
-    ($rows:expr, |$row:ident, $M:ident| $body:expr) => {{
+/// Runs the body for each four or six rows of so many and then for those that are left, with their number as a constant.
+macro_rules! each_few {
+    ($rows:expr, $most:tt [$($fewer:literal)*], |$row:ident, $M:ident| $body:expr) => {{
         let mut $row = 0;
         while $row < $rows {
             match $rows - $row {
-                1 => {
-                    const $M: usize = 1;
+                $($fewer => {
+                    const $M: usize = $fewer;
                     $body
-                }
-                2 => {
-                    const $M: usize = 2;
-                    $body
-                }
-                3 => {
-                    const $M: usize = 3;
-                    $body
-                }
+                })*
                 _ => {
-                    const $M: usize = 4;
+                    const $M: usize = $most;
                     $body
                 }
             }
-            $row += 4;
+            $row += $most;
         }
     }};
 }
 
-/// Rows of a plain matrix that are brought together at once.
-const DEPTH: usize = 512;
+/// Rows of a matrix that are brought together at once: with 64 columns they stay in the first cache.
+const DEPTH: usize = 128;
 
 thread_local! {
     static PANEL: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
@@ -163,26 +183,34 @@ struct Work<'a> {
     rows: Range<usize>,
     matrix: Matrix<'a>,
     columns: Range<usize>,
-    /// `[64, 512]`.
+    /// `[rows, columns]` of the cut.
     sums: *mut f32,
+    /// How far its rows are apart.
+    stride: usize,
 }
 
 impl Work<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
         unsafe {
-            if let Matrix::Plain(values, shape) = self.matrix
-                && self.rows.len() > 4
-            {
-                return self.gathered::<L>(values, shape);
+            let gathers = match self.matrix {
+                Matrix::Plain(..) => true,
+                Matrix::Table(..) => false,
+                Matrix::Packed(packed) => {
+                    matches!(packed.kind(), WeightsType::F16 | WeightsType::Bf16)
+                }
+            };
+            if gathers && self.rows.len() > 4 {
+                return self.gathered::<L>();
             }
-            each_four!(self.rows.len(), |row, M| self.some_rows::<L, M>(row));
+            each_few!(self.rows.len(), 4 [1 2 3], |row, M| self.some_rows::<L, M>(row));
         }
     }
 
-    /// Many rows with a plain matrix: parts of it are brought together in panels first.
+    /// Many rows: parts of the matrix are brought together in panels first.
     #[inline(always)]
-    unsafe fn gathered<L: Lanes>(&self, values: &[f32], [k, n]: [usize; 2]) {
+    unsafe fn gathered<L: Lanes>(&self) {
+        let k = self.input.k;
         // Taken and put back rather than borrowed: in a closure the set's instructions would be calls.
         let mut panel = PANEL.take();
         panel.resize(64 * DEPTH, 0.0);
@@ -190,26 +218,51 @@ impl Work<'_> {
             let columns = start..(start + 64).min(self.columns.end);
             for depth in (0..k).step_by(DEPTH) {
                 let rows = depth..(depth + DEPTH).min(k);
-                for (to, row) in panel.chunks_exact_mut(64).zip(rows.clone()) {
-                    let from = &values[row * n + columns.start..row * n + columns.end];
-                    to[..from.len()].copy_from_slice(from);
-                }
                 unsafe {
+                    self.gather::<L>(rows.clone(), columns.clone(), &mut panel);
                     let sums = self.sums.add(start - self.columns.start);
                     let x = self.input.x.as_ptr().add(self.rows.start * k + depth);
                     let weights = panel.as_ptr().cast();
-                    each_four!(self.rows.len(), |row, M| panel_of_64::<L, M, Single>(
-                        weights,
-                        rows.len(),
-                        x.add(row * k),
-                        k,
-                        sums.add(row * COLUMNS),
-                        depth > 0,
-                    ));
+                    each_few!(self.rows.len(), 6 [1 2 3 4 5], |row, M| {
+                        panel_of_64::<L, M, Single>(
+                            weights,
+                            rows.len(),
+                            x.add(row * k),
+                            k,
+                            sums.add(row * self.stride),
+                            self.stride,
+                            depth > 0,
+                        )
+                    });
                 }
             }
         }
         PANEL.set(panel);
+    }
+
+    /// Rows and columns (64 at most) of the matrix in 32 bits, which lose nothing, `[rows, 64]`.
+    #[inline(always)]
+    unsafe fn gather<L: Lanes>(&self, rows: Range<usize>, columns: Range<usize>, to: &mut [f32]) {
+        let packed = match self.matrix {
+            Matrix::Plain(values, [_, n]) | Matrix::Table(values, [_, n]) => {
+                for (to, row) in to.chunks_exact_mut(64).zip(rows) {
+                    let from = &values[row * n + columns.start..row * n + columns.end];
+                    to[..from.len()].copy_from_slice(from);
+                }
+                return;
+            }
+            Matrix::Packed(packed) => packed,
+        };
+        let bytes = &packed.panel(columns.start / 64)[2 * 64 * rows.start..2 * 64 * rows.end];
+        for (from, to) in bytes.chunks_exact(32).zip(to.chunks_exact_mut(16)) {
+            unsafe {
+                let numbers = match packed.kind() {
+                    WeightsType::F16 => Half::load::<L>(from.as_ptr()),
+                    _ => Brain::load::<L>(from.as_ptr()),
+                };
+                L::store(to.as_mut_ptr(), numbers);
+            }
+        }
     }
 
     /// `M` rows from the piece's row `row` on.
@@ -217,17 +270,18 @@ impl Work<'_> {
     unsafe fn some_rows<L: Lanes, const M: usize>(&self, row: usize) {
         unsafe {
             let first = self.rows.start + row;
-            let sums = self.sums.add(row * COLUMNS);
+            let sums = self.sums.add(row * self.stride);
+            let stride = self.stride;
             let x = self.input.x.as_ptr().add(first * self.input.k);
             let packed = match self.matrix {
                 Matrix::Plain(values, [k, n]) => {
                     let count = self.columns.len();
                     let from = values.as_ptr().add(self.columns.start);
-                    return plain::<L, M>(from, [k, n], x, sums, count);
+                    return plain::<L, M>(from, [k, n], x, sums, stride, count);
                 }
                 Matrix::Table(values, [k, _]) => {
                     let from = values.as_ptr().add(self.columns.start * k);
-                    return table::<L, M>(from, k, x, sums, self.columns.len());
+                    return table::<L, M>(from, k, x, sums, stride, self.columns.len());
                 }
                 Matrix::Packed(packed) => packed,
             };
@@ -236,8 +290,12 @@ impl Work<'_> {
                 let weights = packed.panel(panel).as_ptr();
                 let sums = sums.add(panel * width - self.columns.start);
                 match packed.kind() {
-                    WeightsType::F16 => panel_of_64::<L, M, Half>(weights, k, x, k, sums, false),
-                    WeightsType::Bf16 => panel_of_64::<L, M, Brain>(weights, k, x, k, sums, false),
+                    WeightsType::F16 => {
+                        panel_of_64::<L, M, Half>(weights, k, x, k, sums, stride, false)
+                    }
+                    WeightsType::Bf16 => {
+                        panel_of_64::<L, M, Brain>(weights, k, x, k, sums, stride, false)
+                    }
                     kind => {
                         let all = self.input.levels.as_ref().expect("made for these types");
                         let at = first * all.blocks;
@@ -248,8 +306,8 @@ impl Work<'_> {
                             blocks: all.blocks,
                         };
                         match kind {
-                            WeightsType::Q8 => eight::<L, M>(weights, rows, sums),
-                            _ => four::<L, M>(weights, rows, sums),
+                            WeightsType::Q8 => eight::<L, M>(weights, rows, sums, stride),
+                            _ => four::<L, M>(weights, rows, sums, stride),
                         }
                     }
                 }
@@ -268,12 +326,13 @@ unsafe fn plain<L: Lanes, const M: usize>(
     [k, n]: [usize; 2],
     x: *const f32,
     sums: *mut f32,
+    stride: usize,
     count: usize,
 ) {
     unsafe {
         for m in 0..M {
             for column in 0..count {
-                *sums.add(m * COLUMNS + column) = 0.0;
+                *sums.add(m * stride + column) = 0.0;
             }
         }
         let (whole, mut row) = (count / 16 * 16, 0);
@@ -282,16 +341,24 @@ unsafe fn plain<L: Lanes, const M: usize>(
             let from = weights.add(row * n);
             let x = x.add(row);
             match step {
-                8 => plain_step::<L, M, 8>(from, n, x, k, sums, whole),
+                8 => plain_step::<L, M, 8>(from, n, x, k, sums, stride, whole),
                 _ => {
                     for at in 0..step {
-                        plain_step::<L, M, 1>(from.add(at * n), n, x.add(at), k, sums, whole);
+                        plain_step::<L, M, 1>(
+                            from.add(at * n),
+                            n,
+                            x.add(at),
+                            k,
+                            sums,
+                            stride,
+                            whole,
+                        );
                     }
                 }
             }
             for column in whole..count {
                 for m in 0..M {
-                    let sum = sums.add(m * COLUMNS + column);
+                    let sum = sums.add(m * stride + column);
                     for at in 0..step {
                         *sum = (*x.add(m * k + at)).mul_add(*from.add(at * n + column), *sum);
                     }
@@ -310,6 +377,7 @@ unsafe fn plain_step<L: Lanes, const M: usize, const R: usize>(
     x: *const f32,
     k: usize,
     sums: *mut f32,
+    stride: usize,
     count: usize,
 ) {
     unsafe {
@@ -320,7 +388,7 @@ unsafe fn plain_step<L: Lanes, const M: usize, const R: usize>(
                 *w = L::load(weights.add(at * n + column));
             }
             for m in 0..M {
-                let sum = sums.add(m * COLUMNS + column);
+                let sum = sums.add(m * stride + column);
                 let mut acc = L::load(sum);
                 for (at, w) in w.iter().enumerate() {
                     acc = L::fma(*w, L::splat(*x.add(m * k + at)), acc);
@@ -339,6 +407,7 @@ unsafe fn table<L: Lanes, const M: usize>(
     k: usize,
     x: *const f32,
     sums: *mut f32,
+    stride: usize,
     count: usize,
 ) {
     unsafe {
@@ -360,7 +429,7 @@ unsafe fn table<L: Lanes, const M: usize>(
                 for at in whole..k {
                     sum = (*x.add(m * k + at)).mul_add(*from.add(at), sum);
                 }
-                *sums.add(m * COLUMNS + column) = sum;
+                *sums.add(m * stride + column) = sum;
             }
         }
     }
@@ -369,6 +438,8 @@ unsafe fn table<L: Lanes, const M: usize>(
 /// A type of real weights, and how sixteen of them become lanes.
 trait Real {
     const BYTES: usize;
+    /// Whether they come from memory rather than from the first cache.
+    const STREAMED: bool = true;
     unsafe fn load<L: Lanes>(from: *const u8) -> L::F;
 }
 
@@ -394,6 +465,7 @@ impl Real for Brain {
 
 impl Real for Single {
     const BYTES: usize = 4;
+    const STREAMED: bool = false;
     #[inline(always)]
     unsafe fn load<L: Lanes>(from: *const u8) -> L::F {
         unsafe { L::load(from.cast()) }
@@ -408,16 +480,17 @@ unsafe fn panel_of_64<L: Lanes, const M: usize, T: Real>(
     x: *const f32,
     apart: usize,
     sums: *mut f32,
+    stride: usize,
     more: bool,
 ) {
     unsafe {
         // As many columns at a time as there are registers for their sums.
         if 4 * M <= L::ROOM {
-            return panel_columns::<L, M, 4, T>(weights, k, x, apart, sums, more);
+            return panel_columns::<L, M, 4, T>(weights, k, x, apart, sums, stride, more);
         }
         for at in 0..4 {
             let weights = weights.add(16 * T::BYTES * at);
-            panel_columns::<L, M, 1, T>(weights, k, x, apart, sums.add(16 * at), more);
+            panel_columns::<L, M, 1, T>(weights, k, x, apart, sums.add(16 * at), stride, more);
         }
     }
 }
@@ -429,6 +502,7 @@ unsafe fn panel_columns<L: Lanes, const M: usize, const V: usize, T: Real>(
     x: *const f32,
     apart: usize,
     sums: *mut f32,
+    stride: usize,
     more: bool,
 ) {
     unsafe {
@@ -436,14 +510,16 @@ unsafe fn panel_columns<L: Lanes, const M: usize, const V: usize, T: Real>(
         if more {
             for (m, acc) in acc.iter_mut().enumerate() {
                 for (v, acc) in acc.iter_mut().enumerate() {
-                    *acc = L::load(sums.add(m * COLUMNS + 16 * v));
+                    *acc = L::load(sums.add(m * stride + 16 * v));
                 }
             }
         }
         for row in 0..k {
             let from = weights.add(64 * T::BYTES * row);
-            L::prefetch(from.wrapping_add(AHEAD));
-            L::prefetch(from.wrapping_add(AHEAD + 64));
+            if T::STREAMED {
+                L::prefetch(from.wrapping_add(AHEAD));
+                L::prefetch(from.wrapping_add(AHEAD + 64));
+            }
             let mut w = [L::splat(0.0); V];
             for (v, w) in w.iter_mut().enumerate() {
                 *w = T::load::<L>(from.add(16 * T::BYTES * v));
@@ -457,7 +533,7 @@ unsafe fn panel_columns<L: Lanes, const M: usize, const V: usize, T: Real>(
         }
         for (m, acc) in acc.iter().enumerate() {
             for (v, acc) in acc.iter().enumerate() {
-                L::store(sums.add(m * COLUMNS + 16 * v), *acc);
+                L::store(sums.add(m * stride + 16 * v), *acc);
             }
         }
     }
@@ -483,7 +559,12 @@ impl Levels {
 
 /// `M` rows with a panel of 32 columns in eight bits.
 #[inline(always)]
-unsafe fn eight<L: Lanes, const M: usize>(weights: *const u8, rows: Levels, sums: *mut f32) {
+unsafe fn eight<L: Lanes, const M: usize>(
+    weights: *const u8,
+    rows: Levels,
+    sums: *mut f32,
+    stride: usize,
+) {
     const BYTES: usize = BLOCK * BLOCK + 2 * BLOCK;
     unsafe {
         let mut acc = [[L::splat(0.0); 2]; M];
@@ -506,13 +587,18 @@ unsafe fn eight<L: Lanes, const M: usize>(weights: *const u8, rows: Levels, sums
             }
             scaled::<L, M>(from.add(BLOCK * BLOCK), rows, block, &dots, &mut acc);
         }
-        store_two::<L, M>(&acc, sums);
+        store_two::<L, M>(&acc, sums, stride);
     }
 }
 
 /// `M` rows with a panel of 32 columns in four bits.
 #[inline(always)]
-unsafe fn four<L: Lanes, const M: usize>(weights: *const u8, rows: Levels, sums: *mut f32) {
+unsafe fn four<L: Lanes, const M: usize>(
+    weights: *const u8,
+    rows: Levels,
+    sums: *mut f32,
+    stride: usize,
+) {
     const BYTES: usize = BLOCK * BLOCK / 2 + 2 * BLOCK;
     unsafe {
         let mut acc = [[L::splat(0.0); 2]; M];
@@ -540,7 +626,7 @@ unsafe fn four<L: Lanes, const M: usize>(weights: *const u8, rows: Levels, sums:
             }
             scaled::<L, M>(from.add(BLOCK * BLOCK / 2), rows, block, &dots, &mut acc);
         }
-        store_two::<L, M>(&acc, sums);
+        store_two::<L, M>(&acc, sums, stride);
     }
 }
 
@@ -566,10 +652,10 @@ unsafe fn scaled<L: Lanes, const M: usize>(
 }
 
 #[inline(always)]
-unsafe fn store_two<L: Lanes, const M: usize>(acc: &[[L::F; 2]; M], sums: *mut f32) {
+unsafe fn store_two<L: Lanes, const M: usize>(acc: &[[L::F; 2]; M], sums: *mut f32, stride: usize) {
     for (m, acc) in acc.iter().enumerate() {
         for (v, acc) in acc.iter().enumerate() {
-            unsafe { L::store(sums.add(m * COLUMNS + 16 * v), *acc) }
+            unsafe { L::store(sums.add(m * stride + 16 * v), *acc) }
         }
     }
 }

@@ -42,6 +42,7 @@ fn shapes(random: &mut Random) -> Vec<[usize; 3]> {
         [5, 1100, 130],
         [1, 768, 1000],
         [2, 300, 2048],
+        [300, 150, 200],
     ];
     shapes.extend((0..20).map(|_| {
         [
