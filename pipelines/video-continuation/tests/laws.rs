@@ -3,8 +3,8 @@
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Int, Tensor};
 use ravel_backbone::{Transformer, TransformerConfig};
-use ravel_core::{Condition, FrameHead, Result, Sampler, Unit};
-use ravel_decode::{FillingConfig, FrameStream};
+use ravel_core::{Condition, FrameHead, Result, Sampler, Seed, Unit};
+use ravel_decode::{FillingConfig, FrameStream, SamplerConfig};
 use ravel_heads::{FarConfig, NextFrame, NextFrameConfig};
 use ravel_nn::{QueryKeyNorm, RotaryConfig};
 use ravel_testkit::{assert_close, device, formula, values};
@@ -223,11 +223,43 @@ fn rows_do_not_see_each_other() {
 }
 
 #[test]
+fn rows_that_need_fewer_passes_than_others_go_on_as_they_would_alone() {
+    let model = model(3, None, 0.0, &device());
+    let filling = FillingConfig::Bounded {
+        entropy: 9.0,
+        most: 12,
+    };
+    let all = features(4, 5);
+    let ids = |rows: std::ops::Range<usize>| {
+        let own: Vec<u64> = rows.clone().map(|row| row as u64).collect();
+        let mut sampler = SamplerConfig::default().build(Seed::new(3), &own, 5);
+        let mut stream = FrameStream::new(&model.0, &model.1, Condition::default(), own.len());
+        let all = all.clone().narrow(0, rows.start, own.len());
+        let frames = (0..5).map(|frame| {
+            let ids = stream.predict(of_frame(&all, frame), &filling, &mut *sampler);
+            let ids = ids.expect("finite scores").into_data().convert::<i32>();
+            ids.try_into_vec::<i32>().expect("converted")
+        });
+        frames.collect::<Vec<_>>()
+    };
+    let together = ids(0..4);
+    for row in 0..4 {
+        for (together, alone) in together.iter().zip(ids(row..row + 1)) {
+            assert_eq!(together[row * 16..(row + 1) * 16], alone, "row {row}");
+        }
+    }
+}
+
+#[test]
 fn passes_leave_no_trace_but_the_last_one() {
     let device = device();
     let model = model(3, None, 0.0, &device);
     for filling in [
         FillingConfig::Refined { steps: 5 },
+        FillingConfig::Bounded {
+            entropy: 0.0,
+            most: 6,
+        },
         FillingConfig::OneByOne {},
     ] {
         let mut stream = FrameStream::new(&model.0, &model.1, Condition::default(), 1);
@@ -240,6 +272,7 @@ fn passes_leave_no_trace_but_the_last_one() {
         let passes = match filling {
             FillingConfig::OneByOne {} => 16,
             FillingConfig::Refined { steps } => steps,
+            FillingConfig::Bounded { most, .. } => most,
         };
         assert_eq!(scores.0.len(), passes);
         // A later pass is shown what earlier ones chose.

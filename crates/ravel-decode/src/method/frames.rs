@@ -1,72 +1,13 @@
 //! Video, frame by frame without end: what is remembered stays of one size, and so does the cost of a frame.
 //!
-//! A frame is filled in a few passes, the surest codes first (MaskGIT, Chang et al. 2022, section 3.2: the cosine schedule), or code by
-//! code. Frames that leave the window are forgotten, or remembered by fewer positions (FAR, Gu et al. 2025, section 3.3).
+//! A frame is filled in a few passes, or code by code (`FillingConfig`). Frames that leave the window are forgotten, or remembered by fewer positions (FAR, Gu et al. 2025, section 3.3).
 
 use std::collections::VecDeque;
 
-use burn::tensor::activation::softmax;
-use burn::tensor::{Int, Tensor, TensorData};
-use ravel_core::{Backbone, Condition, Error, FrameHead, FramePlace, Result, Sampler, State, Unit};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use burn::tensor::{Int, Tensor};
+use ravel_core::{Backbone, Condition, FrameHead, FramePlace, Result, Sampler, State, Unit};
 
-/// How a frame is filled.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum FillingConfig {
-    /// In so many passes; each keeps the codes that it is surest of, ever more of them.
-    Refined {
-        /// Passes, 1 at least.
-        steps: usize,
-    },
-    /// Code by code, row by row: a pass for each.
-    OneByOne {}, // The braces make serde refuse unknown keys.
-}
-
-impl Default for FillingConfig {
-    fn default() -> Self {
-        Self::Refined { steps: 4 }
-    }
-}
-
-impl FillingConfig {
-    /// Checks that a frame can be filled.
-    ///
-    /// # Errors
-    /// [`Error::Config`] if there is no pass.
-    pub fn validate(&self) -> Result<()> {
-        match self {
-            Self::Refined { steps: 0 } => Err(Error::Config {
-                field: "frames.steps".into(),
-                found: "0".into(),
-                expected: "1 at least".into(),
-            }),
-            _ => Ok(()),
-        }
-    }
-
-    /// Passes over a frame of `n` codes.
-    fn passes(&self, n: usize) -> usize {
-        match self {
-            Self::Refined { steps } => (*steps).min(n),
-            Self::OneByOne {} => n,
-        }
-    }
-
-    /// Codes that are kept after pass `pass` of `passes`, of `n`.
-    fn kept(&self, pass: usize, passes: usize, n: usize) -> usize {
-        let done = (pass + 1) as f64 / passes as f64;
-        match self {
-            _ if pass + 1 == passes => n,
-            Self::OneByOne {} => pass + 1,
-            Self::Refined { .. } => {
-                let left = n as f64 * (std::f64::consts::FRAC_PI_2 * done).cos();
-                (n - left.floor() as usize).max(pass + 1)
-            }
-        }
-    }
-}
+use super::filling::{Filled, FillingConfig};
 
 /// A video under way.
 pub struct FrameStream<'a> {
@@ -139,7 +80,7 @@ impl<'a> FrameStream<'a> {
     /// - returns: `[batch, positions]`
     ///
     /// # Errors
-    /// [`Error::NotFinite`] if the scores are not numbers.
+    /// [`ravel_core::Error::NotFinite`] if the scores are not numbers.
     pub fn predict(
         &mut self,
         features: Tensor<3>,
@@ -155,24 +96,16 @@ impl<'a> FrameStream<'a> {
             index: self.frames,
             span: self.frames * n..(self.frames + 1) * n,
         };
-        let mut known = vec![-1_i32; batch * n];
-        let passes = filling.passes(n);
-        for pass in 0..passes {
+        let mut filled = Filled::new(filling, self.frames, batch, n);
+        while !filled.is_whole() {
             self.state.truncate(start);
-            let shown = TensorData::new::<i32, _>(known.clone(), [batch, n]);
-            let hidden = self.hidden(&features, Tensor::from_data(shown, &device));
+            let hidden = self.hidden(&features, filled.shown(&device));
             let logits = self.head.logits(hidden);
             let picked = sampler.pick(logits.clone(), &unit)?;
-            let kept = filling.kept(pass, passes, n);
-            let sure = match filling {
-                FillingConfig::Refined { .. } if kept < n => Some(sureness(logits, &picked)),
-                _ => None,
-            };
-            keep(&mut known, &host_ids(picked), sure.as_deref(), kept, n);
+            filled.keep(logits, picked);
         }
         self.enter(features);
-        let ids = TensorData::new::<i32, _>(known, [batch, n]);
-        Ok(Tensor::from_data(ids, &device))
+        Ok(filled.ids(&device))
     }
 
     fn hidden(&mut self, features: &Tensor<3>, known: Tensor<2, Int>) -> Tensor<3> {
@@ -217,61 +150,5 @@ impl<'a> FrameStream<'a> {
         }
         let moved = self.lead..self.state.len;
         self.backbone.shift(&mut self.state, moved, &[-1, 0, 0]);
-    }
-}
-
-/// How probable each picked code is, position by position.
-fn sureness(logits: Tensor<3>, picked: &Tensor<2, Int>) -> Vec<f32> {
-    let shares = softmax(logits, 2).gather(2, picked.clone().unsqueeze_dim(2));
-    let data = shares.into_data().convert::<f32>();
-    data.try_into_vec().expect("shares were converted to f32")
-}
-
-fn host_ids(ids: Tensor<2, Int>) -> Vec<i32> {
-    let data = ids.into_data().convert::<i32>();
-    data.try_into_vec().expect("ids were converted to i32")
-}
-
-/// Fills in picked codes until `kept` of each row's `n` are known: the surest, or the first.
-fn keep(known: &mut [i32], picked: &[i32], sure: Option<&[f32]>, kept: usize, n: usize) {
-    for (row, known) in known.chunks_exact_mut(n).enumerate() {
-        let mut open: Vec<usize> = (0..n).filter(|&at| known[at] < 0).collect();
-        if let Some(sure) = sure {
-            let sure = &sure[row * n..(row + 1) * n];
-            open.sort_by(|&a, &b| sure[b].total_cmp(&sure[a]));
-        }
-        let more = kept.saturating_sub(n - open.len());
-        for at in open.into_iter().take(more) {
-            known[at] = picked[row * n + at];
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_surest_codes_are_kept_first_and_none_is_taken_back() {
-        let mut known = vec![-1, 7, -1, -1];
-        keep(&mut known, &[1, 2, 3, 4], Some(&[0.2, 0.9, 0.5, 0.4]), 2, 4);
-        assert_eq!(known, [-1, 7, 3, -1]);
-        keep(&mut known, &[5, 5, 5, 6], None, 4, 4);
-        assert_eq!(known, [5, 7, 3, 6]);
-    }
-
-    #[test]
-    fn every_pass_keeps_more_and_the_last_keeps_all() {
-        for (filling, passes) in [
-            (FillingConfig::Refined { steps: 1 }, 1),
-            (FillingConfig::Refined { steps: 5 }, 5),
-            (FillingConfig::Refined { steps: 99 }, 16),
-            (FillingConfig::OneByOne {}, 16),
-        ] {
-            assert_eq!(filling.passes(16), passes);
-            let kept: Vec<_> = (0..passes).map(|at| filling.kept(at, passes, 16)).collect();
-            assert!(kept.windows(2).all(|pair| pair[0] < pair[1]), "{kept:?}");
-            assert_eq!(kept.last(), Some(&16));
-        }
     }
 }

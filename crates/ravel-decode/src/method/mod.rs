@@ -2,6 +2,7 @@
 
 mod beam;
 mod contrastive;
+mod filling;
 mod follow;
 mod frames;
 mod masked;
@@ -17,7 +18,8 @@ use serde::{Deserialize, Serialize};
 
 pub use beam::{BeamConfig, BeamSearch, Hypothesis, Patience};
 pub use contrastive::{ContrastiveSearch, contrastive_choice, likeness};
-pub use frames::{FillingConfig, FrameStream};
+pub use filling::FillingConfig;
+pub use frames::FrameStream;
 pub use masked::{MaskedFilling, SeededNoise, WatchRounds, random_orders};
 pub use one_by_one::OneByOne;
 pub use packing::packed;

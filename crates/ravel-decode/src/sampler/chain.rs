@@ -3,6 +3,8 @@
 use burn::tensor::{Int, Tensor, TensorData};
 use rand_core::Rng;
 use ravel_core::{Codes, Draw, Error, Result, Sampler, Seed, Unit};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::filter::{Filter, probabilities, weights};
 use crate::watermark::Marking;
@@ -15,6 +17,8 @@ pub enum Choice {
     /// At random by probability. One seed per row, split by position: a row's ids depend on nothing else in
     /// the batch, and a generation that is taken up again goes on as it would have.
     Draw(Vec<Seed>),
+    /// At random by probability, with one number for all positions of a unit.
+    Coupled(Coupled, Vec<Seed>),
     /// By probability over all keys, and by a watermark's numbers under one.
     Marked(Marked),
 }
@@ -22,6 +26,37 @@ pub enum Choice {
 /// The watermarks of a generation.
 #[derive(Debug, Clone)]
 pub struct Marked(pub(super) Marking);
+
+/// One random number for all positions of a unit, such as a frame of video. Each id is as probable as ever, but positions whose scores are
+/// alike choose alike (a coupling of their distributions), so that what belongs together stays together. From unit to unit the
+/// number goes on by the golden section, which spreads it evenly over `0..1`: what is to happen two times in five happens every second or third
+/// time, not by chance thrice in a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Coupled {
+    /// Ids are ranked by their rest when divided by this first: of a finite scalar code the product of its first levels, so that
+    /// positions that agree in these agree in the choice, whatever else their codes say. One for the plain order.
+    pub groups: usize,
+}
+
+impl Coupled {
+    /// The number of a unit, in `0..1`.
+    fn uniform(self, row: &Seed, unit: usize) -> f64 {
+        const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15; // 2^64 over the golden ratio.
+        let begin = row.named("coupled").stream().next_u64();
+        let turned = begin.wrapping_add(GOLDEN.wrapping_mul(unit as u64));
+        (turned >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// As [`inverse_cdf_choice`], in the order of groups.
+    fn choice(self, scores: &[f32], uniform: f64) -> u32 {
+        let order = (0..self.groups.min(scores.len()))
+            .flat_map(|group| (group..scores.len()).step_by(self.groups));
+        let order: Vec<usize> = order.collect();
+        let ranked: Vec<f32> = order.iter().map(|&id| scores[id]).collect();
+        order[inverse_cdf_choice(&ranked, uniform) as usize] as u32
+    }
+}
 
 /// Filters in their order, then a choice. Made for one generation.
 ///
@@ -80,6 +115,9 @@ impl Chain {
         Ok(match &self.choice {
             Choice::Greedy => greedy_choice(scores),
             Choice::Draw(seeds) => inverse_cdf_choice(scores, place.uniform(&seeds[place.row])),
+            Choice::Coupled(coupled, seeds) => {
+                coupled.choice(scores, coupled.uniform(&seeds[place.row], place.unit.index))
+            }
             Choice::Marked(Marked(marking)) => {
                 let weights = probabilities(scores);
                 marking.choice(&weights, place.row, place.depth, place.position)
@@ -115,7 +153,7 @@ impl Sampler for Chain {
         let depth = self.depth(unit);
         let seeds = match &mut self.choice {
             Choice::Greedy => batch,
-            Choice::Draw(seeds) => seeds.len(),
+            Choice::Draw(seeds) | Choice::Coupled(_, seeds) => seeds.len(),
             Choice::Marked(Marked(marking)) => {
                 marking.prepare(depth, size);
                 marking.batch()
@@ -145,7 +183,7 @@ impl Sampler for Chain {
     fn filter(&self, scores: &mut [f32], row: usize, past: &[u32]) -> Option<Draw> {
         let draw = match self.choice {
             Choice::Greedy => Draw::Largest,
-            Choice::Draw(_) => Draw::ByProbability,
+            Choice::Draw(_) | Choice::Coupled(..) => Draw::ByProbability,
             Choice::Marked(_) => return None,
         };
         let given = self.history.first().and_then(|rows| rows.get(row));
@@ -284,4 +322,65 @@ pub fn gumbel_choice(scores: &[f32], uniforms: &[f64]) -> u32 {
         .map(|(&score, uniform)| (f64::from(score) - (-uniform.ln()).ln()) as f32)
         .collect();
     greedy_choice(&noisy)
+}
+
+#[cfg(test)]
+mod tests {
+    use ravel_testkit::device;
+
+    use super::*;
+
+    /// What a chain picks of rows of shares at one unit.
+    fn picked(chain: &mut Chain, index: usize, rows: &[[f32; 6]]) -> Vec<u32> {
+        let n = rows.len();
+        let scores: Vec<f32> = rows.iter().flatten().map(|share| share.ln()).collect();
+        let scores = TensorData::new(scores, [1, n, 6]);
+        let unit = Unit {
+            index,
+            span: index * n..(index + 1) * n,
+        };
+        let ids = chain.pick(Tensor::from_data(scores, &device()), &unit);
+        let ids = ids.expect("finite scores").into_data().convert::<u32>();
+        ids.try_into_vec().expect("converted")
+    }
+
+    fn coupled(groups: usize) -> Chain {
+        let choice = Choice::Coupled(Coupled { groups }, vec![Seed::new(5)]);
+        Chain::new(Vec::new(), choice)
+    }
+
+    #[test]
+    fn coupled_choices_are_as_probable_as_single_ones_and_evenly_spread() {
+        let shares = [0.4, 0.0, 0.25, 0.2, 0.05, 0.1];
+        let mut chain = coupled(1);
+        let mut counts = [0.0f32; 6];
+        for unit in 0..200 {
+            counts[picked(&mut chain, unit, &[shares])[0] as usize] += 1.0;
+        }
+        for (count, share) in counts.iter().zip(shares) {
+            // Chance would be off by seven.
+            assert!((count - 200.0 * share).abs() <= 3.0, "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn positions_whose_groups_are_alike_choose_the_same_group() {
+        // Ids 0, 2, 4 and 1, 3, 5 are the groups; both rows give the first 0.6.
+        let rows = [
+            [0.1, 0.2, 0.4, 0.1, 0.1, 0.1],
+            [0.5, 0.05, 0.05, 0.3, 0.05, 0.05],
+        ];
+        let (mut grouped, mut plain) = (coupled(2), coupled(1));
+        let group_of = |ids: Vec<u32>| [ids[0] % 2, ids[1] % 2];
+        let mut differ = 0;
+        for unit in 0..60 {
+            let [one, other] = group_of(picked(&mut grouped, unit, &rows));
+            assert_eq!(one, other, "unit {unit}");
+            let again = picked(&mut grouped, unit, &rows);
+            assert_eq!(group_of(again), [one, other], "a second pass");
+            let [one, other] = group_of(picked(&mut plain, unit, &rows));
+            differ += usize::from(one != other);
+        }
+        assert!(differ > 0);
+    }
 }

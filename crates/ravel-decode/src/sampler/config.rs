@@ -4,7 +4,7 @@ use ravel_core::{Error, Result, Sampler, Seed};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::chain::{Chain, Choice, Marked};
+use super::chain::{Chain, Choice, Coupled, Marked};
 use super::delayed_end::{DelayedEnd, Ending};
 use super::filter::{
     EndIfLargest, Filter, MinP, RecentPenalty, RepetitionPenalty, Temperature, TopK, TopP,
@@ -43,6 +43,9 @@ pub struct SamplerConfig {
     /// Keeps the most probable ids that together stay within this mass, before the temperature (Fish-Speech); zero keeps one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub top_p_within: Option<f64>,
+    /// Lets all codes of a unit share one random number, so that what is alike is chosen alike.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coupled: Option<Coupled>,
     /// Strength of classifier-free guidance; zero switches it off.
     pub guidance: Guidance,
     /// With guidance, chooses by the conditioned scores alone among so many ids whose guided scores are largest (Dia).
@@ -67,6 +70,7 @@ impl Default for SamplerConfig {
             repetition_penalty: None,
             repetition_window: None,
             top_p_within: None,
+            coupled: None,
             guidance: Guidance::default(),
             guidance_top_k: None,
             watermark: None,
@@ -96,6 +100,16 @@ impl SamplerConfig {
         let window = self.repetition_window.map(|window| window as f64);
         check("repetition-window", window, 1.0..=1e9)?;
         check("top-p-within", self.top_p_within, 0.0..=1.0)?;
+        if let Some(coupled) = self.coupled {
+            check("coupled.groups", Some(coupled.groups as f64), 1.0..=1e9)?;
+            if self.watermark.is_some() {
+                return Err(Error::Config {
+                    field: "coupled".into(),
+                    found: "a watermark beside it".into(),
+                    expected: "one of the two: a watermark needs numbers of its own".into(),
+                });
+            }
+        }
         let top_k = self.guidance_top_k.map(|k| k as f64);
         check("guidance-top-k", top_k, 1.0..=1e9)?;
         let rows = self.watermark.map(|watermark| watermark.rows as f64);
@@ -129,12 +143,13 @@ impl SamplerConfig {
         } else {
             self.push_cuts(&mut filters);
             let seeds = rows.iter().map(|&row| seed.indexed(row));
-            match self.watermark {
-                Some(watermark) => {
+            match (self.watermark, self.coupled) {
+                (Some(watermark), _) => {
                     let begin = seeds.map(|seed| seed.number());
                     Choice::Marked(Marked(Marking::new(watermark, begin)))
                 }
-                None => Choice::Draw(seeds.collect()),
+                (None, Some(coupled)) => Choice::Coupled(coupled, seeds.collect()),
+                (None, None) => Choice::Draw(seeds.collect()),
             }
         };
         if let Some(mass) = self.typical {

@@ -11,7 +11,7 @@ mod guided;
 mod hindsight;
 mod recorded;
 
-pub use chain::{Chain, Choice, Marked, greedy_choice, gumbel_choice, inverse_cdf_choice};
+pub use chain::{Chain, Choice, Coupled, Marked, greedy_choice, gumbel_choice, inverse_cdf_choice};
 pub use config::SamplerConfig;
 pub use delayed_end::{DelayedEnd, Ending, all_ended};
 pub use filter::{
