@@ -168,6 +168,10 @@ pub struct SpeechConfig {
     pub rows: PathBuf,
     /// Folder with the trained tokenizer's `tokenizer.toml`, or the `pipeline.toml` of a pipeline that has it.
     pub tokenizer: PathBuf,
+    /// Voices by name that stand first in the exported definition, in this order; the others follow by the alphabet. The first of all is what
+    /// people get who ask for none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub voices: Vec<String>,
     /// Speeds by name, as the rows have them; the first one is what people get who ask for none.
     #[serde(default)]
     pub speeds: Vec<String>,

@@ -1,6 +1,6 @@
 //! Training of a speech generator: phonemes, a voice and a speed in front, codes of several codebooks behind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -103,7 +103,7 @@ impl SpeechTask {
         }
         let sounds = Sounds::read(&config.rows, spec.sample_rate_hz)?;
         let text = SpeechText::new(
-            named_voices(&sounds.train),
+            named_voices(&sounds.train, &config.voices).map_err(&wrong)?,
             config.speeds.clone(),
             config.text_length,
         );
@@ -430,15 +430,17 @@ fn stretch(frames: usize, random: &mut impl Rng) -> (usize, usize) {
     (from, from + len)
 }
 
-/// Every voice that has a name, in alphabetical order.
-fn named_voices(recordings: &[Recording]) -> Vec<String> {
+/// Every voice that has a name: the `first` ones, then the others in alphabetical order. Says which of the first ones nobody has.
+fn named_voices(recordings: &[Recording], first: &[String]) -> Result<Vec<String>, String> {
     let named = recordings.iter().filter(|recording| !recording.unnamed);
-    let sorted: std::collections::BTreeSet<String> =
-        named.map(|recording| recording.voice.clone()).collect();
-    sorted
-        .into_iter()
-        .filter(|voice| !voice.is_empty())
-        .collect()
+    let mut others: BTreeSet<&String> = named.map(|recording| &recording.voice).collect();
+    if let Some(unknown) = first.iter().find(|voice| voice.is_empty() || !others.remove(voice)) {
+        return Err(format!(
+            "`task.voices` names \"{unknown}\" once more, or no training recording has that voice"
+        ));
+    }
+    let others = others.into_iter().filter(|voice| !voice.is_empty());
+    Ok(first.iter().chain(others).cloned().collect())
 }
 
 /// The model with the weights of a finished run, as far as that has them. Voices keep their rows by name.
@@ -523,4 +525,38 @@ fn open_tokenizer(
     let tokenizer =
         ravel_pipeline::build_sound_tokenizer(definition.tokenizer_part()?, &source, device)?;
     Ok((definition, tokenizer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn voices_stand_in_the_asked_order_and_the_crowd_nowhere() {
+        let recording = |voice: &str, unnamed| Recording {
+            file: "a.wav".into(),
+            samples: Vec::new(),
+            text: String::new(),
+            voice: voice.into(),
+            speed: String::new(),
+            unnamed,
+        };
+        let all = [
+            recording("dot", false),
+            recording("ann", false),
+            recording("", false),
+            recording("crowd", true),
+            recording("cal", false),
+        ];
+        let named = |first: &[&str]| {
+            let first: Vec<String> = first.iter().map(ToString::to_string).collect();
+            named_voices(&all, &first)
+        };
+        assert_eq!(named(&[]).unwrap(), ["ann", "cal", "dot"]);
+        assert_eq!(named(&["dot", "cal"]).unwrap(), ["dot", "cal", "ann"]);
+        for unknown in [&["crowd"][..], &["ann", "ann"], &[""]] {
+            let error = named(unknown).unwrap_err();
+            assert!(error.contains(unknown[0]), "{error}");
+        }
+    }
 }
