@@ -434,6 +434,40 @@ fn the_voice_inside_the_program_speaks_at_once() {
 }
 
 #[test]
+fn the_voice_inside_the_program_follows_a_reference_without_its_words() {
+    let folder = folder();
+    let said = |text: &str, how: &[&str]| {
+        let all = ["speak", text, "-o", "said.wav", "--force"];
+        good(ravel(folder.path(), &[&all[..], how].concat()));
+        let sound = ravel_media::read_wav(&folder.path().join("said.wav")).unwrap();
+        ravel_eval::voice_print(&sound.channels[0], sound.sample_rate_hz).unwrap()
+    };
+    let names = ["cal", "bob", "ann", "dot"];
+    let texts = [
+        "The leaves of Japan are clean.",
+        "We arrived with the rivers.",
+    ];
+    let prints = names
+        .iter()
+        .flat_map(|name| texts.map(|text| (name.to_string(), said(text, &["--voice", name]))));
+    let voices = ravel_eval::Voices::new(prints.collect());
+    for name in ["cal", "dot"] {
+        let reference = folder.path().join("said.wav");
+        said(
+            "My uncle has seven green boats and a kind friend.",
+            &["--voice", name],
+        );
+        std::fs::rename(reference, folder.path().join("shown.wav")).unwrap();
+        let print = said(
+            "The farmer is brown, and the night is long.",
+            &["--clone", "shown.wav"],
+        );
+        let nearest = voices.nearest(&print);
+        assert_eq!(nearest[0].0, name, "{nearest:?}");
+    }
+}
+
+#[test]
 fn what_cannot_be_said_is_refused_and_leaves_nothing() {
     let folder = folder();
     let refused = |arguments: &[&str], expected: &str| {

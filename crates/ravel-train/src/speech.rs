@@ -434,7 +434,10 @@ fn stretch(frames: usize, random: &mut impl Rng) -> (usize, usize) {
 fn named_voices(recordings: &[Recording], first: &[String]) -> Result<Vec<String>, String> {
     let named = recordings.iter().filter(|recording| !recording.unnamed);
     let mut others: BTreeSet<&String> = named.map(|recording| &recording.voice).collect();
-    if let Some(unknown) = first.iter().find(|voice| voice.is_empty() || !others.remove(voice)) {
+    if let Some(unknown) = first
+        .iter()
+        .find(|voice| voice.is_empty() || !others.remove(voice))
+    {
         return Err(format!(
             "`task.voices` names \"{unknown}\" once more, or no training recording has that voice"
         ));

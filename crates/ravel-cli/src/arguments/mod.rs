@@ -60,7 +60,7 @@ pub enum Command {
   ravel speak \"Good morning.\" -o morning.wav
   ravel speak --text-file chapter.txt -o chapter.wav --voice bob --speed slow
   ravel speak \"Good morning.\" --stream -o - | aplay
-  ravel speak \"Good morning.\" --clone me.wav --clone-text \"What I say in it.\"
+  ravel speak \"Good morning.\" --clone me.wav
   ravel models pull csm-1b && ravel speak \"Good morning.\" --pipeline csm-1b --voice 1
   ravel speak \"[S1] Tea? [S2] (laughs) Yes!\" --pipeline dia-1.6b --seconds 10
 
