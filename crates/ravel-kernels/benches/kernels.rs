@@ -17,33 +17,23 @@ fn main() {
 #[divan::bench(args = [(0, 1), (0, 16), (1, 1), (2, 1), (2, 16), (3, 1), (3, 2), (3, 16), (4, 1), (4, 16)])]
 fn products(bencher: Bencher, (kind, rows): (usize, usize)) {
     let (k, n, kind) = (768, 4096, WeightsType::ALL[kind]);
-    let mut random = Random::new(1);
-    let (values, x) = (random.normals(k * n), random.normals(rows * k));
-    let packed =
-        (kind != WeightsType::F32).then(|| Packed::new(pool::global(), &values, [k, n], kind));
-    let matrix = match &packed {
-        Some(packed) => Matrix::Packed(packed),
-        None => Matrix::Plain(&values, [k, n]),
-    };
-    let mut out = vec![0.0; rows * n];
     let bytes = BytesCount::new(kind.bytes(k, n));
-    bencher.counter(bytes).bench_local(|| {
-        let after = After::default();
-        product(
-            pool::global(),
-            Isa::best(),
-            black_box(&x),
-            matrix,
-            after,
-            &mut out,
-        );
-    });
+    multiplied(bencher.counter(bytes), [rows, k, n], kind);
 }
 
 /// `[1024, 2048]` by many rows.
 #[divan::bench(args = [(0, 64), (0, 256), (0, 512), (1, 256), (2, 256), (3, 256)])]
 fn products_of_many_rows(bencher: Bencher, (kind, rows): (usize, usize)) {
-    let (k, n, kind) = (1024, 2048, WeightsType::ALL[kind]);
+    let (k, n) = (1024, 2048);
+    let products = ItemsCount::new(rows * k * n);
+    multiplied(
+        bencher.counter(products),
+        [rows, k, n],
+        WeightsType::ALL[kind],
+    );
+}
+
+fn multiplied(bencher: Bencher, [rows, k, n]: [usize; 3], kind: WeightsType) {
     let mut random = Random::new(1);
     let (values, x) = (random.normals(k * n), random.normals(rows * k));
     let packed =
@@ -53,8 +43,7 @@ fn products_of_many_rows(bencher: Bencher, (kind, rows): (usize, usize)) {
         None => Matrix::Plain(&values, [k, n]),
     };
     let mut out = vec![0.0; rows * n];
-    let products = ItemsCount::new(rows * k * n);
-    bencher.counter(products).bench_local(|| {
+    bencher.bench_local(|| {
         let after = After::default();
         let x = black_box(&x);
         product(pool::global(), Isa::best(), x, matrix, after, &mut out);

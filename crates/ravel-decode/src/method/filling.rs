@@ -3,9 +3,11 @@
 use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand_core::Rng;
-use ravel_core::{Error, Result, Seed};
+use ravel_core::{Result, Seed};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::sampler::check;
 
 /// How a frame is filled.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -40,24 +42,15 @@ impl FillingConfig {
     /// Checks that a frame can be filled.
     ///
     /// # Errors
-    /// [`Error::Config`] if there is no pass, or the bound is no number of at least zero.
+    /// [`ravel_core::Error::Config`] if there is no pass, or the bound is no number of at least zero.
     pub fn validate(&self) -> Result<()> {
-        let wrong = |field: &str, found: String, expected: &str| {
-            Err(Error::Config {
-                field: field.into(),
-                found,
-                expected: expected.into(),
-            })
-        };
         match self {
-            Self::Refined { steps: 0 } => wrong("frames.steps", "0".into(), "1 at least"),
-            Self::Bounded { most: 0, .. } => wrong("frames.most", "0".into(), "1 at least"),
-            Self::Bounded { entropy, .. } if !entropy.is_finite() || *entropy < 0.0 => wrong(
-                "frames.entropy",
-                entropy.to_string(),
-                "a number of at least 0",
-            ),
-            _ => Ok(()),
+            Self::Refined { steps } => check("filling.steps", Some(*steps as f64), 1.0..=1e9),
+            Self::Bounded { entropy, most } => {
+                check("filling.entropy", Some(*entropy), 0.0..=1e9)?;
+                check("filling.most", Some(*most as f64), 1.0..=1e9)
+            }
+            Self::OneByOne {} => Ok(()),
         }
     }
 
@@ -286,13 +279,13 @@ mod tests {
     #[test]
     fn impossible_fillings_are_named() {
         for (filling, field) in [
-            (FillingConfig::Refined { steps: 0 }, "frames.steps"),
+            (FillingConfig::Refined { steps: 0 }, "filling.steps"),
             (
                 FillingConfig::Bounded {
                     entropy: f64::NAN,
                     most: 3,
                 },
-                "frames.entropy",
+                "filling.entropy",
             ),
         ] {
             let error = filling.validate().unwrap_err().to_string();

@@ -183,8 +183,8 @@ impl Sampler for Chain {
     fn filter(&self, scores: &mut [f32], row: usize, past: &[u32]) -> Option<Draw> {
         let draw = match self.choice {
             Choice::Greedy => Draw::Largest,
-            Choice::Draw(_) | Choice::Coupled(..) => Draw::ByProbability,
-            Choice::Marked(_) => return None,
+            Choice::Draw(_) => Draw::ByProbability,
+            Choice::Coupled(..) | Choice::Marked(_) => return None,
         };
         let given = self.history.first().and_then(|rows| rows.get(row));
         let history = match given {

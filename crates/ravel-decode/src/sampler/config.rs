@@ -197,7 +197,12 @@ impl SamplerConfig {
     }
 }
 
-fn check(field: &str, found: Option<f64>, expected: std::ops::RangeInclusive<f64>) -> Result<()> {
+/// Refuses a number that is there and outside its range.
+pub(crate) fn check(
+    field: &str,
+    found: Option<f64>,
+    expected: std::ops::RangeInclusive<f64>,
+) -> Result<()> {
     match found {
         Some(found) if !expected.contains(&found) => Err(Error::Config {
             field: field.into(),

@@ -13,6 +13,7 @@ mod recorded;
 
 pub use chain::{Chain, Choice, Coupled, Marked, greedy_choice, gumbel_choice, inverse_cdf_choice};
 pub use config::SamplerConfig;
+pub(crate) use config::check;
 pub use delayed_end::{DelayedEnd, Ending, all_ended};
 pub use filter::{
     EndIfLargest, EpsilonCutoff, EtaCutoff, Filter, MinLength, MinP, NoRepeat, RecentPenalty,
