@@ -108,12 +108,13 @@ fn measure(
     let kept = sequence::kept(options.weights);
     let mut machine = Machine::new(Some(model.costs.weight_bytes));
     let mut steps = Vec::new();
+    let mut rows = Sequence::new(model, [options.batch, size.capacity()], device);
+    if size.at > 0 {
+        rows.append(rows.any_ids(size.at));
+    }
     for _ in 0..ROUNDS {
         machine.measure();
-        let mut rows = Sequence::new(model, [options.batch, size.capacity()], device);
-        if size.at > 0 {
-            rows.append(rows.any_ids(size.at));
-        }
+        rows.rewind(size.at);
         let mut ids = (0..options.batch as i64).collect();
         for position in 0..WARM + size.tokens {
             let begin = Instant::now();

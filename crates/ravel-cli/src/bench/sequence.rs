@@ -74,6 +74,12 @@ impl<'a> Sequence<'a> {
             .collect()
     }
 
+    /// Forgets all but the first `positions` of each row.
+    pub fn rewind(&mut self, positions: usize) {
+        self.state.truncate(positions);
+        self.at = positions;
+    }
+
     /// Appends `ids`, row after row; the most likely next id of each row.
     pub fn append(&mut self, ids: Vec<i64>) -> Vec<i64> {
         let rows = self.state.batch;
