@@ -80,7 +80,7 @@ fn a_clip_goes_on_as_asked_and_is_made_again() {
 fn more_than_is_in_view_is_refused_or_taken_in_one_after_another() {
     let folder = folder();
     let at = folder.path();
-    clip(&at.join("a.gif"), 12);
+    clip(&at.join("a.gif"), 24);
     let asked = [
         "video",
         "a.gif",
@@ -89,10 +89,10 @@ fn more_than_is_in_view_is_refused_or_taken_in_one_after_another() {
         "--frames",
         "2",
         "--context",
-        "11",
+        "20",
         "-q",
     ];
-    check_refused(&ravel(at, &asked), "the last 11 frames are to be used");
+    check_refused(&ravel(at, &asked), "the last 20 frames are to be used");
     assert!(!at.join("b.gif").exists());
     good(ravel(at, &[&asked[..], &["--extend-all"]].concat()));
     assert_eq!(frames(&at.join("b.gif")).len(), 2);
@@ -102,10 +102,10 @@ fn more_than_is_in_view_is_refused_or_taken_in_one_after_another() {
         "-o",
         "c.gif",
         "--context",
-        "13",
+        "30",
         "--extend-all",
     ];
-    check_refused(&ravel(at, &more), "it has 12");
+    check_refused(&ravel(at, &more), "it has 25");
 }
 
 #[test]

@@ -95,19 +95,28 @@ impl Learned for TextToImageModel {
 impl TextToImageModel {
     /// The weights that a finished run wrote.
     fn load_run(self, folder: &Path, text: &Subwords) -> Result<Self, TrainError> {
-        let path = folder.join("text.json");
-        let wrong = |reason: &str| TrainError::Recipe {
-            path: path.display().to_string(),
-            reason: reason.into(),
-        };
-        let found = Subwords::open(&path).map_err(|error| wrong(&error.to_string()))?;
-        if found.to_json() != text.to_json() {
-            return Err(wrong(
-                "its subwords are not those of this recipe's captions (`start-from` needs the same data and text settings)",
-            ));
-        }
+        check_subwords(folder, text)?;
         let checkpoint = Checkpoint::open(&folder.join("generator.safetensors"))?;
         self.load(&checkpoint, "")
+    }
+}
+
+/// Checks that a finished run had the same subwords.
+///
+/// # Errors
+/// [`TrainError::Recipe`] if not, or if it had none.
+pub(crate) fn check_subwords(folder: &Path, text: &Subwords) -> Result<(), TrainError> {
+    let path = folder.join("text.json");
+    let wrong = |reason: &str| TrainError::Recipe {
+        path: path.display().to_string(),
+        reason: reason.into(),
+    };
+    let found = Subwords::open(&path).map_err(|error| wrong(&error.to_string()))?;
+    match found.to_json() == text.to_json() {
+        true => Ok(()),
+        false => Err(wrong(
+            "its subwords are not those of this recipe's captions (`start-from` needs the same data and text settings)",
+        )),
     }
 }
 

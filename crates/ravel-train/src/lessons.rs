@@ -11,7 +11,7 @@ use rand_core::Rng;
 use ravel_core::{Canvas, Seed, VideoTokenizer};
 
 use crate::clips::{Clips, Part};
-use crate::host;
+use crate::{TrainError, host};
 
 /// How a clip's canvases come about.
 #[derive(Debug, Clone, Copy)]
@@ -20,7 +20,16 @@ pub struct Shown {
     pub clean: f64,
     /// The largest share of wrong codes on canvases of the tokenizer's own; each clip's is drawn evenly from zero to it.
     pub corrupt_codes: f64,
+    /// The largest share of codes on canvases of the tokenizer's own that are guessed rather than right.
+    pub own_codes: f64,
 }
+
+/// What a model takes for the codes that come next on some canvases, by their features, `[batch, positions, feature_width]`; one
+/// group after another.
+pub type Guess<'a> = Box<dyn FnMut(Tensor<3>) -> Result<Tensor<2, Int>, TrainError> + 'a>;
+
+/// Begins to guess for clips of these numbers.
+pub type Guesser<'a> = dyn Fn(&[usize]) -> Result<Guess<'a>, TrainError> + 'a;
 
 /// One clip as it was shown, group by group.
 #[derive(Debug, Clone)]
@@ -62,7 +71,11 @@ impl LessonBook {
 
     /// Lessons of `groups` groups each, from a place in the clip that `seed` draws.
     ///
-    /// `recolour`: whether the channels of the canvases change places at random, clip by clip.
+    /// `recolour`: whether the channels of the canvases change places at random, clip by clip. `guesser`: who guesses codes, if any
+    /// are to be guessed; it always is the same one.
+    ///
+    /// # Errors
+    /// [`TrainError`] if a guess fails.
     pub fn lessons(
         &mut self,
         tokenizer: &dyn VideoTokenizer,
@@ -70,10 +83,11 @@ impl LessonBook {
         items: &[usize],
         groups: usize,
         recolour: bool,
+        guesser: Option<&Guesser<'_>>,
         seed: Seed,
         device: &Device,
-    ) -> Lessons {
-        self.work_out(tokenizer, clips, items, device);
+    ) -> Result<Lessons, TrainError> {
+        self.work_out(tokenizer, clips, items, guesser, device)?;
         let positions = tokenizer.video_spec().positions();
         let frame = 3 * self.size * self.size;
         let (mut canvases, mut ids, mut targets) = (Vec::new(), Vec::new(), Vec::new());
@@ -104,10 +118,10 @@ impl LessonBook {
         let features = features(tokenizer, frames, ids, device);
         let width = features.dims()[2];
         let targets = TensorData::new::<i32, _>(targets, [rows, groups * positions]);
-        Lessons {
+        Ok(Lessons {
             features: features.reshape([rows, groups * positions, width]),
             targets: Tensor::from_data(targets, device),
-        }
+        })
     }
 
     fn work_out(
@@ -115,15 +129,16 @@ impl LessonBook {
         tokenizer: &dyn VideoTokenizer,
         clips: &Clips,
         items: &[usize],
+        guesser: Option<&Guesser<'_>>,
         device: &Device,
-    ) {
+    ) -> Result<(), TrainError> {
         let new: Vec<usize> = items
             .iter()
             .copied()
             .filter(|item| !self.known.contains_key(item))
             .collect();
         if new.is_empty() {
-            return;
+            return Ok(());
         }
         let parts: Vec<_> = new
             .iter()
@@ -132,9 +147,10 @@ impl LessonBook {
         let frames = parts.iter().map(|part| part.item.row.frames).min();
         let frames = frames.expect("there is a clip");
         let clip = clips.tensor(&parts, frames, device);
-        for (item, lesson) in new.iter().zip(self.taught(tokenizer, &new, clip)) {
-            self.known.insert(*item, lesson);
-        }
+        let guess = guesser.map(|guesser| guesser(&new)).transpose()?;
+        let lessons = self.taught(tokenizer, &new, clip, guess)?;
+        self.known.extend(new.into_iter().zip(lessons));
+        Ok(())
     }
 
     /// `clip`: `[items, frames, 3, size, size]`.
@@ -143,7 +159,8 @@ impl LessonBook {
         tokenizer: &dyn VideoTokenizer,
         items: &[usize],
         clip: Tensor<5>,
-    ) -> Vec<Lesson> {
+        mut guess: Option<Guess<'_>>,
+    ) -> Result<Vec<Lesson>, TrainError> {
         let spec = tokenizer.video_spec();
         let frames = clip.dims()[1];
         let groups = (frames - 1) / spec.group;
@@ -170,9 +187,18 @@ impl LessonBook {
                 lesson.ids.extend(&led[span.clone()]);
                 lesson.targets.extend(&right[span]);
             }
-            (canvas, led) = self.next_canvas(tokenizer, &canvas, next, right, &plans, group);
+            let mut ids = right;
+            if let Some(guess) = &mut guess {
+                let guessed = host_ids(guess(tokenizer.features(&canvas))?);
+                let guessed = guessed.chunks_exact(spec.positions());
+                let right = ids.chunks_exact_mut(spec.positions());
+                for ((plan, ids), guessed) in plans.iter().zip(right).zip(guessed) {
+                    plan.take(ids, guessed, group);
+                }
+            }
+            (canvas, led) = self.next_canvas(tokenizer, &canvas, next, ids, &plans, group);
         }
-        lessons
+        Ok(lessons)
     }
 
     /// True frames for clips that are not yet on their own, the tokenizer's for the others.
@@ -181,7 +207,7 @@ impl LessonBook {
         tokenizer: &dyn VideoTokenizer,
         canvas: &Canvas,
         next: Tensor<5>,
-        right: Vec<i32>,
+        mut ids: Vec<i32>,
         plans: &[Plan],
         group: usize,
     ) -> (Canvas, Vec<i32>) {
@@ -189,7 +215,6 @@ impl LessonBook {
         let size = tokenizer.video_spec().later_codebook_size;
         let device = next.device();
         let alone = |plan: &Plan| group >= plan.alone_from;
-        let mut ids = right;
         for (plan, ids) in plans.iter().zip(ids.chunks_exact_mut(positions)) {
             if alone(plan) {
                 plan.corrupt(ids, size, group);
@@ -224,6 +249,7 @@ impl LessonBook {
         Plan {
             alone_from,
             share: chance() * self.shown.corrupt_codes,
+            own: chance() * self.shown.own_codes,
             seed,
         }
     }
@@ -233,10 +259,24 @@ impl LessonBook {
 struct Plan {
     alone_from: usize,
     share: f64,
+    own: f64,
     seed: Seed,
 }
 
 impl Plan {
+    /// Puts guesses in the place of some of the right codes, once the clip is on its own.
+    fn take(&self, ids: &mut [i32], guessed: &[i32], group: usize) {
+        if group < self.alone_from {
+            return;
+        }
+        let mut random = self.seed.named("guessed").indexed(group as u64).stream();
+        for (id, guess) in ids.iter_mut().zip(guessed) {
+            if f64::from(random.next_u32()) / f64::from(u32::MAX) < self.own {
+                *id = *guess;
+            }
+        }
+    }
+
     /// Wrong codes are those of another place or of a neighbouring id, half and half.
     fn corrupt(&self, ids: &mut [i32], codebook_size: usize, group: usize) {
         let mut random = self.seed.named("wrong").indexed(group as u64).stream();
@@ -295,4 +335,36 @@ fn bytes_of(pixels: Tensor<4>) -> Vec<u8> {
         .into_iter()
         .map(|value| ((value + 1.0) * 127.5).round().clamp(0.0, 255.0) as u8)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(own: f64) -> Plan {
+        Plan {
+            alone_from: 2,
+            share: 0.0,
+            own,
+            seed: Seed::new(5),
+        }
+    }
+
+    /// Codes after guesses were taken, where all right ones are 1 and all guesses 7.
+    fn taken(own: f64, group: usize) -> Vec<i32> {
+        let mut ids = vec![1; 400];
+        plan(own).take(&mut ids, &[7; 400], group);
+        ids
+    }
+
+    #[test]
+    fn guesses_are_taken_once_a_clip_is_on_its_own_and_no_more_than_their_share() {
+        assert_eq!(taken(1.0, 1), vec![1; 400]);
+        assert_eq!(taken(0.0, 2), vec![1; 400]);
+        assert_eq!(taken(1.0, 2), vec![7; 400]);
+        let some = taken(0.3, 2).iter().filter(|&&id| id == 7).count();
+        assert!((80..160).contains(&some), "{some}");
+        assert_ne!(taken(0.3, 2), taken(0.3, 3));
+        assert_eq!(taken(0.3, 2), taken(0.3, 2));
+    }
 }

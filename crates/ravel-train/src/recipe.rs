@@ -219,10 +219,17 @@ pub struct VideoTokenizerConfig {
     pub model: CausalVideoConfig,
     /// Groups after the first frame that a step decodes one on another; none trains the coder of first frames alone.
     pub groups: usize,
-    /// Folder of a finished run of the same tokenizer. Its coder of later groups is kept; with groups to train it is where that
-    /// begins. First frames are learned anew.
+    /// Folder of a finished run of the same tokenizer, where training begins. Without groups to train, its coder of later groups is
+    /// kept and first frames are learned anew.
     #[serde(default)]
     pub start_from: Option<PathBuf>,
+    /// Whether the coder of first frames stays as it is.
+    #[serde(default)]
+    pub keep_first: bool,
+    /// The largest share of later codes that are decoded wrongly, as those of a neighbouring cell or as none, so that the decoder
+    /// makes up for a generator's mistakes.
+    #[serde(default)]
+    pub wrong_codes: f64,
     /// Weight of the later groups' loss; the first frame's is 1.
     #[serde(default = "four")]
     pub later_weight: f64,
@@ -253,12 +260,19 @@ pub struct VideoGeneratorConfig {
     /// The largest share of wrong codes on canvases of the tokenizer's own.
     #[serde(default)]
     pub corrupt_codes: f64,
+    /// The largest share of codes on canvases of the tokenizer's own that are guesses of the run that this one starts from, so that what
+    /// is to be mended looks like the model's own mistakes.
+    #[serde(default)]
+    pub own_codes: f64,
     /// Whether the colour channels of a clip change places at random.
     #[serde(default)]
     pub recolour: bool,
     /// What the model is told of a clip in words, if anything.
     #[serde(default)]
     pub text: Option<ClipTextConfig>,
+    /// Folder of a finished run with the same backbone, head and text, whose weights are the first ones. The window may be another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_from: Option<PathBuf>,
     /// How frames are filled, for validation and in the exported definition.
     #[serde(default)]
     pub filling: FillingConfig,
@@ -469,11 +483,14 @@ impl Recipe {
             return wrong("the table `data` is missing: where the pictures are");
         }
         if let TaskConfig::VideoGenerator(task) = &self.task {
-            let shares = [task.clean, task.corrupt_codes];
+            let shares = [task.clean, task.corrupt_codes, task.own_codes];
             if shares.iter().any(|share| !(0.0..=1.0).contains(share)) || task.groups == 0 {
                 return wrong(
-                    "`clean` and `corrupt-codes` are shares in 0..=1, `groups` is at least 1",
+                    "`clean`, `corrupt-codes` and `own-codes` are shares in 0..=1, `groups` is at least 1",
                 );
+            }
+            if task.own_codes > 0.0 && task.start_from.is_none() {
+                return wrong("`own-codes` needs `start-from`, whose model guesses them");
             }
         }
         if let TaskConfig::VideoTokenizer(task) = &self.task
@@ -482,6 +499,19 @@ impl Recipe {
         {
             return wrong(
                 "`groups` must be at least 1, or `start-from` name a run whose groups are kept",
+            );
+        }
+        if let TaskConfig::VideoTokenizer(task) = &self.task
+            && !(0.0..=1.0).contains(&task.wrong_codes)
+        {
+            return wrong("`wrong-codes` is a share in 0..=1");
+        }
+        if let TaskConfig::VideoTokenizer(task) = &self.task
+            && task.keep_first
+            && (task.groups == 0 || task.start_from.is_none())
+        {
+            return wrong(
+                "`keep-first` needs `start-from`, whose coder of first frames it keeps, and `groups` to train",
             );
         }
         if let TaskConfig::Speech(task) = &self.task {

@@ -9,16 +9,16 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand_core::Rng;
 use ravel_backbone::Transformer;
 use ravel_core::{Condition, Images, Seed, VideoTokenizer};
-use ravel_decode::{FrameStream, SamplerConfig};
+use ravel_decode::{FillingConfig, FrameStream, SamplerConfig};
 use ravel_heads::{HeadConfig, NextFrame, PrefixEmbedding};
 use ravel_pipeline::{BackbonePart, Definition, KeptAs, Source, TextPart};
 use ravel_weights::Checkpoint;
 
 use crate::clip_captions::ClipCaptions;
 use crate::clips::{ClipItem, Clips, Part};
-use crate::generator::copy;
+use crate::generator::{check_subwords, copy};
 use crate::learner::{Learned, Learner};
-use crate::lessons::{LessonBook, Lessons, Shown};
+use crate::lessons::{Guess, LessonBook, Lessons, Shown};
 use crate::recipe::VideoGeneratorConfig;
 use crate::run::{Sample, Task};
 use crate::{Batches, Recipe, TrainError, host};
@@ -53,6 +53,8 @@ pub struct VideoGeneratorTask {
     tokenizer_definition: Definition,
     tokenizer: Box<dyn VideoTokenizer>,
     learner: Learner<VideoModel>,
+    /// The first weights, where codes are guessed by them.
+    guesser: Option<VideoModel>,
     batches: Batches,
     seed: Seed,
     device: Device,
@@ -84,19 +86,28 @@ impl VideoGeneratorTask {
         let prefix = captions
             .as_ref()
             .map(|captions| captions.prefix().init(width, device));
-        let average = VideoModel {
+        let mut average = VideoModel {
             prefix,
             backbone: config.backbone.init(device),
             head: config.head.init(width, spec.grid, device),
         };
         average.tensors(); // Draws every parameter now, in the module's order.
+        if let Some(folder) = &config.start_from {
+            if let Some(captions) = &captions {
+                check_subwords(folder, &captions.subwords)?;
+            }
+            let checkpoint = Checkpoint::open(&folder.join("generator.safetensors"))?;
+            average = average.load(&checkpoint, "")?;
+        }
         let shown = Shown {
             clean: config.clean,
             corrupt_codes: config.corrupt_codes,
+            own_codes: config.own_codes,
         };
         Ok(Self {
             batches: Batches::new(seed.named("order"), clips.train.len(), recipe.batch),
             book: LessonBook::new(shown, clips.size, seed.named("lessons")),
+            guesser: (config.own_codes > 0.0).then(|| average.clone()),
             learner: Learner::new(average, recipe, device),
             recipe: recipe.clone(),
             config: config.clone(),
@@ -176,13 +187,10 @@ impl VideoGeneratorTask {
         let given = 1 + (GIVEN - 1) / group * group;
         let total = given + NEW.div_ceil(group) * group;
         let truth = self.clips.tensor(parts, total, &self.device);
-        let (backbone, head) = (&self.learner.average.backbone, &self.learner.average.head);
         let items: Vec<&ClipItem> = parts.iter().map(|part| part.item).collect();
-        let condition = match (&self.captions, &self.learner.average.prefix) {
-            (Some(captions), Some(prefix)) => prefix.condition(captions.of(&items, &self.device)?),
-            _ => Condition::default(),
-        };
-        let mut stream = FrameStream::new(backbone, head, condition, parts.len());
+        let model = &self.learner.average;
+        let condition = condition_of(model, self.captions.as_ref(), &items, &self.device)?;
+        let mut stream = FrameStream::new(&model.backbone, &model.head, condition, parts.len());
         let mut canvas = tokenizer.anchored(truth.clone().narrow(1, 0, 1), None);
         for start in (1..given).step_by(group) {
             let frames = truth.clone().narrow(1, start, group);
@@ -207,6 +215,39 @@ impl VideoGeneratorTask {
     }
 }
 
+/// What a model is told of some clips.
+fn condition_of(
+    model: &VideoModel,
+    captions: Option<&ClipCaptions>,
+    items: &[&ClipItem],
+    device: &Device,
+) -> Result<Condition, TrainError> {
+    Ok(match (captions, &model.prefix) {
+        (Some(captions), Some(prefix)) => prefix.condition(captions.of(items, device)?),
+        _ => Condition::default(),
+    })
+}
+
+/// A model's guesses at the codes of training clips, each code drawn apart from the others of its frame.
+fn guesses<'a>(
+    model: &'a VideoModel,
+    captions: Option<&ClipCaptions>,
+    clips: &Clips,
+    items: &[usize],
+    seed: Seed,
+    device: &Device,
+) -> Result<Guess<'a>, TrainError> {
+    let shown: Vec<&ClipItem> = items.iter().map(|&item| &clips.train[item]).collect();
+    let condition = condition_of(model, captions, &shown, device)?;
+    let mut stream = FrameStream::new(&model.backbone, &model.head, condition, items.len());
+    let rows: Vec<u64> = items.iter().map(|&item| item as u64).collect();
+    let mut sampler = SamplerConfig::default().build(seed, &rows, 0);
+    let at_once = FillingConfig::Refined { steps: 1 };
+    Ok(Box::new(move |features| {
+        Ok(stream.predict(features, &at_once, &mut *sampler)?)
+    }))
+}
+
 /// Mean PSNR of each frame over the clips, decibels.
 fn decibels(found: &Tensor<5>, truth: &Tensor<5>) -> Vec<f64> {
     let [clips, time, channels, height, width] = truth.dims();
@@ -228,15 +269,21 @@ impl Task for VideoGeneratorTask {
         self.learner.begin(step);
         let training = self.device.clone().autodiff();
         let items = self.batches.at(step);
+        let (clips, captions, device) = (&self.clips, &self.captions, &self.device);
+        let seed = self.seed.named("guesses");
+        let guesser = self.guesser.as_ref().map(|model| {
+            move |items: &[usize]| guesses(model, captions.as_ref(), clips, items, seed, device)
+        });
         let lessons = self.book.lessons(
             &*self.tokenizer,
-            &self.clips,
+            clips,
             &items,
             self.config.groups,
             self.config.recolour,
+            guesser.as_ref().map(|guesser| guesser as _),
             self.seed.named("places").indexed(step as u64),
-            &self.device,
-        );
+            device,
+        )?;
         let known = self.known(&lessons, step);
         let lift = |ids: Tensor<2, Int>| Tensor::<2, Int>::from_data(ids.to_data(), &training);
         let features = Tensor::from_inner(lessons.features);

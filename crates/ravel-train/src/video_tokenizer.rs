@@ -5,6 +5,7 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
+use burn::tensor::ops::PadMode;
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use causal_video::CausalVideo;
 use ravel_core::{Images, Seed};
@@ -67,6 +68,10 @@ impl VideoTokenizerTask {
             let known = ravel_weights::load(config.model.init(device), &checkpoint, "")?;
             average.later_encoder = known.later_encoder;
             average.later_decoder = known.later_decoder;
+            if config.groups > 0 {
+                average.first_encoder = known.first_encoder;
+                average.first_decoder = known.first_decoder;
+            }
         }
         let training = device.clone().autodiff();
         let model = average.clone().fork(&training).train();
@@ -98,7 +103,10 @@ impl VideoTokenizerTask {
         let config = &self.config;
         let group = config.model.later.group;
         let wanted: Tensor<4> = frames.clone().narrow(1, 0, 1).squeeze_dim(1);
-        let found = self.model.first(wanted.clone());
+        let found = match config.keep_first {
+            true => Tensor::from_inner(self.average.first(wanted.clone().inner())),
+            false => self.model.first(wanted.clone()),
+        };
         let [batch, ..] = wanted.dims();
         let mut latest = mixed(found.clone().detach(), wanted.clone(), batch, seed);
         let first = reconstruction(&config.reconstruction, found, wanted);
@@ -106,7 +114,13 @@ impl VideoTokenizerTask {
         let (mut later, mut painted) = (0.0, 0.0);
         for at in 0..config.groups {
             let wanted = frames.clone().narrow(1, 1 + at * group, group);
-            let (changed, _) = self.model.later(latest, wanted.clone());
+            let (vectors, _) = self.model.later_codes(latest.clone(), wanted.clone());
+            let vectors = disturbed(
+                vectors,
+                config.wrong_codes,
+                seed.named("wrong").indexed(at as u64),
+            );
+            let changed = self.model.later_decoder.forward(latest, vectors);
             let share = changed.painted.mean();
             let [_, time, channels, height, width] = wanted.dims();
             let flat = [batch * time, channels, height, width];
@@ -142,7 +156,8 @@ impl VideoTokenizerTask {
         let mut ids = Vec::new();
         for at in 0..self.config.groups {
             let wanted = frames.clone().narrow(1, 1 + at * group, group);
-            let (changed, found) = self.average.later(latest, wanted);
+            let (vectors, found) = self.average.later_codes(latest.clone(), wanted);
+            let changed = self.average.later_decoder.forward(latest, vectors);
             let frames = changed.frames.clamp(-1.0, 1.0);
             latest = frames.clone().narrow(1, group - 1, 1).squeeze_dim(1);
             let found = found.into_data().convert::<u32>();
@@ -172,6 +187,45 @@ fn mixed(one: Tensor<4>, other: Tensor<4>, batch: usize, seed: Seed) -> Tensor<4
     let draw = Tensor::<4>::random([batch, 1, 1, 1], Distribution::Uniform(0.0, 1.0), &device);
     let share = draw.lower_elem(0.25).float();
     (other.clone() + (one - other) * share).clamp(-1.0, 1.0)
+}
+
+/// Code vectors of which some are those of a neighbouring cell or say nothing, as a generator mistakes them; of each row a share that is
+/// drawn evenly from zero to `most`.
+///
+/// # Shapes
+/// - `vectors`: `[b, d, h, w]`
+fn disturbed(vectors: Tensor<4>, most: f64, seed: Seed) -> Tensor<4> {
+    if most == 0.0 {
+        return vectors;
+    }
+    let device = vectors.device();
+    device.seed(seed.number());
+    let [batch, _, rows, columns] = vectors.dims();
+    let even = Distribution::Uniform(0.0, 1.0);
+    let share = Tensor::<4>::random([batch, 1, 1, 1], even, &device) * most;
+    let draw = Tensor::<4>::random([batch, 1, rows, columns], even, &device);
+    // Which of the five; none from five on.
+    let which = (draw / share * 5.0).floor();
+    let around = vectors.clone().pad((1, 1, 1, 1), PadMode::Edge);
+    let neighbour = |down: usize, right: usize| {
+        let rows = around.clone().narrow(2, down, rows);
+        rows.narrow(3, right, columns)
+    };
+    let others = [
+        vectors.zeros_like(),
+        neighbour(0, 1),
+        neighbour(2, 1),
+        neighbour(1, 0),
+        neighbour(1, 2),
+    ];
+    let right = vectors.clone();
+    others
+        .into_iter()
+        .enumerate()
+        .fold(right, |all, (at, other)| {
+            let chosen = which.clone().equal_elem(at as f32).float();
+            all + (other - vectors.clone()) * chosen
+        })
 }
 
 impl Task for VideoTokenizerTask {
@@ -290,5 +344,39 @@ impl Task for VideoTokenizerTask {
         let text = definition.to_toml();
         ravel_weights::atomic_write(&folder.join("tokenizer.toml"), text.as_bytes())?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ravel_testkit::{device, values};
+
+    use super::*;
+
+    #[test]
+    fn wrong_codes_are_a_neighbours_or_none_and_not_too_many() {
+        // Each cell says its row and its column, from 1 on.
+        let numbers = |of: fn(usize) -> usize| (0..64).map(move |at| 1.0 + of(at) as f32);
+        let all: Vec<f32> = numbers(|at| at / 8).chain(numbers(|at| at % 8)).collect();
+        let data = TensorData::new::<f32, _>(all, [1, 2, 8, 8]);
+        let right = Tensor::<4>::from_data(data, &device()).repeat_dim(0, 50);
+        let same = disturbed(right.clone(), 0.0, Seed::new(3));
+        assert_eq!(values(&same), values(&right));
+        let found = disturbed(right.clone(), 0.4, Seed::new(3));
+        let mut wrong = 0;
+        for (found, right) in values(&found).chunks(128).zip(values(&right).chunks(128)) {
+            for at in 0..64 {
+                let (found, right) = ([found[at], found[64 + at]], [right[at], right[64 + at]]);
+                let apart = (found[0] - right[0]).abs() + (found[1] - right[1]).abs();
+                assert!(
+                    apart <= 1.0 || found == [0.0, 0.0],
+                    "{found:?} for {right:?}"
+                );
+                wrong += usize::from(apart > 0.0);
+            }
+        }
+        // Half of 0.4 on average, less the neighbours beyond the edge.
+        let share = wrong as f64 / 3200.0;
+        assert!((0.1..0.25).contains(&share), "{share}");
     }
 }

@@ -27,8 +27,7 @@ pub struct Changed {
 
 /// Frames and canvas to latents.
 ///
-/// The first two numbers of a latent begin as the cell's best shift, down and right, in the group's last frame; training changes that
-/// as it likes. Without such a beginning, codes that say nothing are where training ends.
+/// The first two numbers of a latent are the cell's best shift, down and right, in the group's last frame; the others are learned.
 #[derive(Module, Debug)]
 pub struct ChangeEncoder {
     enter: Conv2d,
@@ -76,12 +75,13 @@ impl ChangeEncoder {
         let grid = self.enter.forward(Tensor::cat(parts, 1));
         let grid = self.deeper.forward(through(&self.blocks, grid));
         let latents = self.out.forward(relu(through(&self.deep_blocks, grid)));
-        let [batch, numbers, rows, columns] = latents.dims();
         // Quantizers bound by tanh; this is its inverse.
         let best = best.expect("a group has a frame") * INSIDE;
         let best = ((best.clone() + 1.0) / (best.neg() + 1.0)).log() * 0.5;
-        let rest = Tensor::zeros([batch, numbers - 2, rows, columns], &latents.device());
-        latents + Tensor::cat(vec![best, rest], 1)
+        match latents.dims()[1] {
+            2 => best,
+            numbers => Tensor::cat(vec![best, latents.narrow(1, 2, numbers - 2)], 1),
+        }
     }
 }
 
@@ -156,7 +156,8 @@ impl ChangeDecoder {
         let steps = self.config.steps();
         let weights = |start: usize| {
             let scores = numbers.clone().narrow(1, start, steps);
-            softmax(scores + around.clone().narrow(1, start, steps), 1)
+            let scores = scores + around.clone().narrow(1, start, steps);
+            softmax(scores * self.config.sharpness, 1)
         };
         let moved = shifts.moved(&weights(0), &weights(steps));
         let colours = numbers.clone().narrow(1, 2 * steps, 3);

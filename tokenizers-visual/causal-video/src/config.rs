@@ -52,6 +52,18 @@ pub struct ChangeConfig {
     pub deep_blocks: usize,
     /// Levels of each number of a code vector, 2 at least.
     pub levels: Vec<usize>,
+    /// How decidedly each pixel comes from one place, rather than from a weighted mean of all: the factor of the scores. The greater it
+    /// is, the less is blurred by being moved, time and again.
+    #[serde(default = "unsharpened", skip_serializing_if = "is_unsharpened")]
+    pub sharpness: f64,
+}
+
+fn unsharpened() -> f64 {
+    1.0
+}
+
+fn is_unsharpened(sharpness: &f64) -> bool {
+    *sharpness == 1.0
 }
 
 fn one() -> usize {
@@ -115,6 +127,10 @@ impl CausalVideoConfig {
             let expected =
                 format!("{stride} / 2, since a code of the first frame is {stride} pixels");
             return wrong("later.patch", later.patch.to_string(), &expected);
+        }
+        if !later.sharpness.is_finite() || later.sharpness <= 0.0 {
+            let found = later.sharpness.to_string();
+            return wrong("later.sharpness", found, "a positive number");
         }
         if later.levels.len() < 2 {
             let found = format!("{:?}", later.levels);

@@ -73,15 +73,15 @@ impl CausalVideo {
         self.first_decoder.forward(vectors)
     }
 
-    /// A later group there and back, for training.
+    /// Code vectors and ids of a later group, for training; [`CausalVideo::later_decoder`] is the way back.
     ///
     /// # Shapes
     /// - `latest`: `[b, 3, size, size]`
     /// - `frames`: `[b, group, 3, size, size]`
-    pub fn later(&self, latest: Tensor<4>, frames: Tensor<5>) -> (Changed, Tensor<2, Int>) {
-        let latents = self.later_encoder.forward(latest.clone(), frames);
-        let (vectors, ids) = rounded(&self.config.later.quantizer(), latents);
-        (self.later_decoder.forward(latest, vectors), ids)
+    /// - returns: `[b, levels, size / stride, size / stride]`, and `[b, positions]`
+    pub fn later_codes(&self, latest: Tensor<4>, frames: Tensor<5>) -> (Tensor<4>, Tensor<2, Int>) {
+        let latents = self.later_encoder.forward(latest, frames);
+        rounded(&self.config.later.quantizer(), latents)
     }
 }
 

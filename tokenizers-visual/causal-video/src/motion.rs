@@ -6,17 +6,21 @@
 //!
 //! Symbols: `b` batch, `r` reach, `s = 2 r + 1` shifts in one direction. Shift `i` looks `i - r` pixels down or right.
 
-use burn::tensor::Tensor;
 use burn::tensor::activation::softmax;
 use burn::tensor::module::avg_pool2d;
 use burn::tensor::ops::{AvgPoolOptions, PadMode};
+use burn::tensor::{Tensor, TensorData};
 
 /// How sharply good matches stand out.
 const SHARPNESS: f32 = 20.0;
-/// The same where one match is to be chosen.
-const DECIDED: f32 = 150.0;
-/// What the farthest shift costs more than none, in the range of pixels.
-const EFFORT: f32 = 0.02;
+/// Differences between frames that are taken for noise, in the range of pixels.
+const NOISE: f32 = 0.015;
+/// What a motion has to explain to be taken, in cells that are wholly wrong.
+const WORTH: f32 = 0.2;
+/// Motions of a frame at most.
+const MOTIONS: usize = 6;
+/// What a motion costs a cell more than none, in the range of pixels.
+const EFFORT: f32 = 0.005;
 /// How much the surroundings of a cell, three times its side, count beside itself.
 const SURROUNDINGS: f32 = 0.7;
 /// How fast the scores of other shifts fall off.
@@ -109,36 +113,90 @@ pub fn matches(costs: Tensor<4>) -> Tensor<4> {
     softmax(costs * -SHARPNESS, 1)
 }
 
-/// The shift that explains each cell of twice the size best, as a share of the reach: down, then right. A cell that looks alike under
-/// many shifts goes with its surroundings, so that a thing moves as one and takes the empty cells before it along; where nothing
-/// moves far and wide, the shift is none.
+/// The shift that explains each cell of twice the size best, as a share of the reach: down, then right.
+///
+/// Few motions explain a frame (the layers of Wang and Adelson 1994): beginning with none, the shift that explains most of what is left is
+/// taken, until that is not worth it. Each cell then has the best of these, its surroundings counted with it. So a thing moves as one and
+/// takes the empty cells before it along, though an edge by itself looks alike under many shifts, and noise moves nothing.
 ///
 /// # Shapes
-/// - `costs`: `[b, s * s, h, w]`, as [`Shifts::costs`] gives them
+/// - `costs`: `[b, s * s, h, w]`, as [`Shifts::costs`] gives them; read to the host
 /// - returns: `[b, 2, h / 2, w / 2]` in `-1..=1`
 pub fn best_shifts(costs: Tensor<4>, reach: usize) -> Tensor<4> {
+    let device = costs.device();
+    let [batch, shifts, height, width] = costs.dims();
+    let data = costs.into_data().convert::<f32>();
+    let all: Vec<f32> = data.try_into_vec().expect("costs were converted to f32");
+    let rows = all.chunks_exact(shifts * height * width);
+    let best = rows.flat_map(|costs| best_of_row(costs, reach, [height, width]));
+    let shape = [batch, 2, height / 2, width / 2];
+    Tensor::from_data(TensorData::new::<f32, _>(best.collect(), shape), &device)
+}
+
+/// [`best_shifts`] of one row: all shares down, then all to the right.
+fn best_of_row(costs: &[f32], reach: usize, [height, width]: [usize; 2]) -> Vec<f32> {
     let steps = 2 * reach + 1;
-    let share = |at: usize| at as f32 / reach as f32 - 1.0;
-    let per_shift = |number: &dyn Fn(usize, usize) -> f32| -> Tensor<4> {
-        let numbers: Vec<f32> = (0..steps * steps)
-            .map(|at| number(at / steps, at % steps))
-            .collect();
-        Tensor::<1>::from_floats(&numbers[..], &costs.device()).reshape([1, steps * steps, 1, 1])
-    };
-    let effort = per_shift(&|down, right| EFFORT * (share(down).abs() + share(right).abs()));
-    let around = AvgPoolOptions::new([6, 6])
-        .with_stride([2, 2])
-        .with_padding([2, 2]);
-    let around = avg_pool2d(costs.clone(), around) * SURROUNDINGS;
-    let weights = softmax((pooled(costs.clone(), 2) + around + effort) * -DECIDED, 1);
-    let mean = |numbers: Tensor<4>| (weights.clone() * numbers).sum_dim(1);
-    Tensor::cat(
-        vec![
-            mean(per_shift(&|down, _| share(down))),
-            mean(per_shift(&|_, right| share(right))),
-        ],
-        1,
-    )
+    let of = |shift: usize| &costs[shift * height * width..(shift + 1) * height * width];
+    let taken = motions(&of, reach);
+    let mut found = vec![0.0; 2 * (height / 2) * (width / 2)];
+    for cell in 0..(height / 2) * (width / 2) {
+        let (row, column) = (cell / (width / 2), cell % (width / 2));
+        let mean = |shift: usize, margin: usize| {
+            let rows = (2 * row).saturating_sub(margin)..(2 * row + 2 + margin).min(height);
+            let columns = (2 * column).saturating_sub(margin)..(2 * column + 2 + margin).min(width);
+            let count = rows.len() * columns.len();
+            let sum: f32 = rows
+                .map(|row| {
+                    of(shift)[row * width..][columns.clone()]
+                        .iter()
+                        .sum::<f32>()
+                })
+                .sum();
+            sum / count as f32
+        };
+        let cost = |shift: usize| {
+            let moves = if shift == taken[0] { 0.0 } else { EFFORT };
+            mean(shift, 0) + SURROUNDINGS * mean(shift, 2) + moves
+        };
+        let best = taken
+            .iter()
+            .min_by(|&&a, &&b| cost(a).total_cmp(&cost(b)))
+            .expect("no shift is always taken");
+        let share = |at: usize| at as f32 / reach as f32 - 1.0;
+        found[cell] = share(best / steps);
+        found[(height / 2) * (width / 2) + cell] = share(best % steps);
+    }
+    found
+}
+
+/// The few shifts that explain a frame, none first.
+fn motions<'a>(of: &impl Fn(usize) -> &'a [f32], reach: usize) -> Vec<usize> {
+    let steps = 2 * reach + 1;
+    let none = reach * steps + reach;
+    let mut taken = vec![none];
+    let mut left = of(none).to_vec();
+    while taken.len() <= MOTIONS {
+        let gain = |shift: usize| -> f32 {
+            let pairs = left.iter().zip(of(shift));
+            pairs
+                .map(|(left, cost)| (left - cost - NOISE).max(0.0))
+                .sum()
+        };
+        let gains = (0..steps * steps).map(|shift| (shift, gain(shift)));
+        // Of equal ones the first.
+        let best = gains.fold(
+            (none, 0.0),
+            |best, new| if new.1 > best.1 { new } else { best },
+        );
+        if best.1 < WORTH {
+            break;
+        }
+        taken.push(best.0);
+        for (left, cost) in left.iter_mut().zip(of(best.0)) {
+            *left = left.min(*cost);
+        }
+    }
+    taken
 }
 
 /// Scores of all shifts in one direction around a shift that is given as a share of the reach.
@@ -214,6 +272,52 @@ mod tests {
         assert_close("moved", &fast.moved(&down, &right), &moved, 1e-6);
         let costs = plain.costs(&lift(&next), 4).inner();
         assert_close("costs", &fast.costs(&next, 4), &costs, 1e-6);
+    }
+
+    /// A square of one colour at a place of a plain frame.
+    fn square(row: usize, column: usize) -> Tensor<4> {
+        let mut values = vec![-0.2_f32; 3 * 48 * 48];
+        for at in 0..3 * 10 * 10 {
+            let (channel, y, x) = (at / 100, at / 10 % 10, at % 10);
+            values[channel * 48 * 48 + (row + y) * 48 + column + x] = 0.6;
+        }
+        let data = TensorData::new::<f32, _>(values, [1, 3, 48, 48]);
+        Tensor::from_data(data, &device())
+    }
+
+    #[test]
+    fn a_plain_thing_moves_as_one_and_the_rest_stays() {
+        // One up and two to the right: it comes from below and from the left. Its edges by themselves do not tell.
+        let costs = Shifts::new(square(11, 9), 4).costs(&square(10, 11), 4);
+        let best = values(&best_shifts(costs, 4));
+        let (down, right) = best.split_at(36);
+        for cell in 0..36 {
+            let (row, column) = (cell / 6, cell % 6);
+            let covered = (1..3).contains(&row) && (1..3).contains(&column);
+            let far = row > 3 || column > 3;
+            let found = (down[cell], right[cell]);
+            let allowed = [(0.25, -0.5), (0.0, 0.0)];
+            assert!(allowed.contains(&found), "cell {cell}: {found:?}");
+            assert!(!covered || found == allowed[0], "cell {cell}: {found:?}");
+            assert!(!far || found == allowed[1], "cell {cell}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn noise_moves_nothing() {
+        let noise: Tensor<4> = formula([1, 3, 32, 32], 4, 0.01, &device());
+        let slope: Tensor<4> = Tensor::<1>::from_floats(
+            &(0..32).map(|row| row as f32 / 80.0).collect::<Vec<_>>()[..],
+            &device(),
+        )
+        .reshape([1, 1, 32, 1])
+        .expand([1, 3, 32, 32]);
+        let costs = Shifts::new(slope.clone(), 4).costs(&(slope + noise), 4);
+        assert!(
+            values(&best_shifts(costs, 4))
+                .iter()
+                .all(|&share| share == 0.0)
+        );
     }
 
     #[test]

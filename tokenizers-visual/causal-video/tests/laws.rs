@@ -34,6 +34,7 @@ fn config(group: usize) -> CausalVideoConfig {
             blocks: 1,
             deep_blocks: 1,
             levels: vec![5, 5, 2],
+            sharpness: 1.0,
         },
     }
 }
