@@ -36,12 +36,8 @@ fn products_of_many_rows(bencher: Bencher, (kind, rows): (usize, usize)) {
 fn multiplied(bencher: Bencher, [rows, k, n]: [usize; 3], kind: WeightsType) {
     let mut random = Random::new(1);
     let (values, x) = (random.normals(k * n), random.normals(rows * k));
-    let packed =
-        (kind != WeightsType::F32).then(|| Packed::new(pool::global(), &values, [k, n], kind));
-    let matrix = match &packed {
-        Some(packed) => Matrix::Packed(packed),
-        None => Matrix::Plain(&values, [k, n]),
-    };
+    let packed = Packed::new(pool::global(), &values, [k, n], kind);
+    let matrix = Matrix::Packed(&packed);
     let mut out = vec![0.0; rows * n];
     bencher.bench_local(|| {
         let after = After::default();

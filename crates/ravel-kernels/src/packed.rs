@@ -1,7 +1,7 @@
 //! Weights in the order in which a product reads them.
 //!
 //! A matrix `[k, n]` is cut into panels of columns, so that a thread streams one run of memory and keeps its sums in registers.
-//! Half precision: panels of 64 columns, row by row. Quantized: panels of 32 columns, in each blocks of 32 rows; a block is eight
+//! Real numbers: panels of 64 columns, row by row. Quantized: panels of 32 columns, in each blocks of 32 rows; a block is eight
 //! groups of four rows (the four bytes of a column side by side, as integer dot products want them) and then 32 scales. With
 //! four bits, a byte holds a level of one group in its low half and one of the next in its high half. Levels are stored with
 //! 128, or 8, added.
@@ -58,8 +58,7 @@ impl WeightsType {
     /// Columns of a panel.
     pub(crate) fn panel(self) -> usize {
         match self {
-            Self::F32 => 1,
-            Self::F16 | Self::Bf16 => 64,
+            Self::F32 | Self::F16 | Self::Bf16 => 64,
             Self::Q8 | Self::Q4 => 32,
         }
     }
@@ -78,7 +77,7 @@ struct Line([u8; LINE]);
 
 const LINE: usize = 64;
 
-/// A matrix `[k, n]` of another type than f32, in panels.
+/// A matrix `[k, n]` in panels.
 #[derive(Clone)]
 pub struct Packed {
     kind: WeightsType,
@@ -97,9 +96,8 @@ impl Packed {
     /// The matrix with its rows one after the other, rounded to the type.
     ///
     /// # Panics
-    /// If the type is f32, which stays as it is, or the numbers are not `k * n`.
+    /// If the numbers are not `k * n`.
     pub fn new(pool: &Pool, values: &[f32], [k, n]: [usize; 2], kind: WeightsType) -> Self {
-        assert_ne!(kind, WeightsType::F32, "f32 is not packed");
         assert_eq!(values.len(), k * n, "not as many numbers as the shape has");
         let mut packed = Self {
             kind,
@@ -116,11 +114,12 @@ impl Packed {
             let width = kind.panel();
             let columns = panel * width..((panel + 1) * width).min(n);
             match kind {
-                WeightsType::F16 => pack_half(lines, values, [k, n], columns, |x| {
-                    f16::from_f32(x).to_bits()
+                WeightsType::F32 => pack_reals(lines, values, n, columns, f32::to_le_bytes),
+                WeightsType::F16 => pack_reals(lines, values, n, columns, |x| {
+                    f16::from_f32(x).to_le_bytes()
                 }),
-                WeightsType::Bf16 => pack_half(lines, values, [k, n], columns, |x| {
-                    bf16::from_f32(x).to_bits()
+                WeightsType::Bf16 => pack_reals(lines, values, n, columns, |x| {
+                    bf16::from_f32(x).to_le_bytes()
                 }),
                 _ => pack_blocks(lines, values, [k, n], columns, kind),
             }
@@ -128,7 +127,7 @@ impl Packed {
         packed
     }
 
-    /// The narrowest type that holds all of the numbers as they are, if one does; eight and four bits where the numbers come from a
+    /// The narrowest type that holds all of the numbers as they are, if one narrower than f32 does; eight and four bits where the numbers come from a
     /// file of them.
     pub fn lossless(pool: &Pool, values: &[f32], shape: [usize; 2]) -> Option<WeightsType> {
         if let Some(kind) = [WeightsType::Q4, WeightsType::Q8].into_iter().find(|kind| {
@@ -173,6 +172,7 @@ impl Packed {
         let columns = panel * width..((panel + 1) * width).min(n);
         let bytes = self.panel(panel);
         let two = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+        let four = |at: usize| u32::from(two(at)) | u32::from(two(at + 2)) << 16;
         let block = rows.start / BLOCK * self.block_bytes();
         for (row, values) in rows.zip(values.chunks_exact_mut(n)) {
             for (column, value) in values[columns.clone()].iter_mut().enumerate() {
@@ -186,6 +186,7 @@ impl Packed {
                     }
                 };
                 *value = match self.kind {
+                    WeightsType::F32 => f32::from_bits(four(4 * (row * width + column))),
                     WeightsType::F16 => f16::from_bits(two(2 * (row * width + column))).to_f32(),
                     WeightsType::Bf16 => bf16::from_bits(two(2 * (row * width + column))).to_f32(),
                     _ => level(&bytes[block..]) * scale(),
@@ -212,7 +213,8 @@ impl Packed {
     pub(crate) fn panel_bytes(&self) -> usize {
         match self.kind {
             WeightsType::Q8 | WeightsType::Q4 => self.k.div_ceil(BLOCK) * self.block_bytes(),
-            _ => 2 * self.kind.panel() * self.k,
+            WeightsType::F16 | WeightsType::Bf16 => 2 * self.kind.panel() * self.k,
+            WeightsType::F32 => 4 * self.kind.panel() * self.k,
         }
     }
 
@@ -253,17 +255,18 @@ fn bytes_mut(lines: &mut [Line]) -> &mut [u8] {
     unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), size_of_val(lines)) }
 }
 
-fn pack_half(
+/// Each number as `B` bytes.
+fn pack_reals<const B: usize>(
     lines: &mut [Line],
     values: &[f32],
-    [_, n]: [usize; 2],
+    n: usize,
     columns: Range<usize>,
-    bits: impl Fn(f32) -> u16,
+    bytes: impl Fn(f32) -> [u8; B],
 ) {
-    let rows = bytes_mut(lines).chunks_exact_mut(2 * WeightsType::F16.panel());
+    let rows = bytes_mut(lines).chunks_exact_mut(B * WeightsType::F32.panel());
     for (to, row) in rows.zip(values.chunks_exact(n)) {
-        for (to, x) in to.chunks_exact_mut(2).zip(&row[columns.clone()]) {
-            to.copy_from_slice(&bits(*x).to_le_bytes());
+        for (to, x) in to.chunks_exact_mut(B).zip(&row[columns.clone()]) {
+            to.copy_from_slice(&bytes(*x));
         }
     }
 }
@@ -377,7 +380,7 @@ mod tests {
         let (mut random, pool) = (Random::new(4), Pool::new(2));
         for shape in [[1, 1], [32, 64], [33, 65], [96, 100], [7, 200], [130, 31]] {
             let values = random.normals(shape[0] * shape[1]);
-            for kind in WeightsType::ALL.into_iter().skip(1) {
+            for kind in WeightsType::ALL {
                 let packed = Packed::new(&pool, &values, shape, kind);
                 assert_eq!(
                     packed.unpacked(&pool),

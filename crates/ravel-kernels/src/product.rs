@@ -19,7 +19,7 @@ pub enum Matrix<'a> {
     Plain(&'a [f32], [usize; 2]),
     /// f32, columns one after the other: the transpose of a table `[n, k]`.
     Table(&'a [f32], [usize; 2]),
-    /// Any other type.
+    /// Of any type, in panels.
     Packed(&'a Packed),
 }
 
@@ -29,6 +29,14 @@ impl Matrix<'_> {
         match self {
             Self::Plain(_, shape) | Self::Table(_, shape) => *shape,
             Self::Packed(packed) => packed.shape(),
+        }
+    }
+
+    /// Columns that lie together.
+    pub(crate) fn panel(&self) -> usize {
+        match self {
+            Self::Plain(..) | Self::Table(..) => 1,
+            Self::Packed(packed) => packed.kind().panel(),
         }
     }
 
@@ -117,7 +125,7 @@ pub fn gated(
     let input = Input::new(x, matrix);
     assert!(n.is_multiple_of(2) && bias.is_none_or(|bias| bias.len() == n));
     assert_eq!(out.len(), input.rows * half, "row axis: out does not fit");
-    if !half.is_multiple_of(matrix.kind().panel()) {
+    if !half.is_multiple_of(matrix.panel()) {
         return gated_in_two(pool, isa, x, matrix, bias, curve, out);
     }
     let out = Parts::new(out);
@@ -177,7 +185,7 @@ fn gated_in_two(
 /// Columns of a piece: several per thread, whole panels, none too wide for the first cache.
 fn piece(pool: &Pool, matrix: Matrix, columns: usize, cut: Cut) -> usize {
     let [k, n] = matrix.shape();
-    let grain = matrix.kind().panel().max(64);
+    let grain = matrix.panel().max(64);
     if pool.threads() == 1 || matrix.kind().bytes(k, n) < SHORT {
         return cut.columns;
     }

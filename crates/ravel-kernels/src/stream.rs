@@ -4,6 +4,9 @@
 //! within the input and the matrix and within the cut, `columns` begin with a panel, and nothing else uses `sums`. All of
 //! it is checked in [`Sums::fill`], the only way in.
 
+mod integers;
+mod reals;
+
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -11,6 +14,12 @@ use crate::blocks::{Activations, BLOCK};
 use crate::isa::{Isa, Lanes};
 use crate::packed::WeightsType;
 use crate::product::Matrix;
+
+use integers::{Levels, eight, four};
+use reals::{Brain, Gathered, Half, Real, Whole, panel_of_64, plain, table};
+
+/// Bytes ahead of what is computed with that memory is asked for.
+const AHEAD: usize = 1024;
 
 /// What a piece of a product has at most. A pass over the matrix serves as many rows as there is room for: memory is what few rows wait for,
 /// and many would wait for it as well if each few of them read all of the matrix anew.
@@ -111,7 +120,7 @@ impl Sums {
     ) {
         let cut = self.cut;
         assert!(rows.len() <= cut.rows && columns.len() <= cut.columns && rows.end <= input.rows);
-        assert!(columns.start.is_multiple_of(matrix.kind().panel()));
+        assert!(columns.start.is_multiple_of(matrix.panel()));
         assert!(columns.end <= matrix.shape()[1]);
         let work = Work {
             input,
@@ -197,7 +206,7 @@ impl Work<'_> {
                 Matrix::Plain(..) => true,
                 Matrix::Table(..) => false,
                 Matrix::Packed(packed) => {
-                    matches!(packed.kind(), WeightsType::F16 | WeightsType::Bf16)
+                    !matches!(packed.kind(), WeightsType::Q8 | WeightsType::Q4)
                 }
             };
             if gathers && self.rows.len() > 4 {
@@ -219,12 +228,19 @@ impl Work<'_> {
             for depth in (0..k).step_by(DEPTH) {
                 let rows = depth..(depth + DEPTH).min(k);
                 unsafe {
-                    self.gather::<L>(rows.clone(), columns.clone(), &mut panel);
+                    let weights = match self.matrix {
+                        Matrix::Packed(packed) if packed.kind() == WeightsType::F32 => {
+                            packed.panel(start / 64).as_ptr().add(4 * 64 * depth)
+                        }
+                        _ => {
+                            self.gather::<L>(rows.clone(), columns.clone(), &mut panel);
+                            panel.as_ptr().cast()
+                        }
+                    };
                     let sums = self.sums.add(start - self.columns.start);
                     let x = self.input.x.as_ptr().add(self.rows.start * k + depth);
-                    let weights = panel.as_ptr().cast();
                     each_few!(self.rows.len(), 6 [1 2 3 4 5], |row, M| {
-                        panel_of_64::<L, M, Single>(
+                        panel_of_64::<L, M, Gathered>(
                             weights,
                             rows.len(),
                             x.add(row * k),
@@ -290,6 +306,9 @@ impl Work<'_> {
                 let weights = packed.panel(panel).as_ptr();
                 let sums = sums.add(panel * width - self.columns.start);
                 match packed.kind() {
+                    WeightsType::F32 => {
+                        panel_of_64::<L, M, Whole>(weights, k, x, k, sums, stride, false)
+                    }
                     WeightsType::F16 => {
                         panel_of_64::<L, M, Half>(weights, k, x, k, sums, stride, false)
                     }
@@ -312,350 +331,6 @@ impl Work<'_> {
                     }
                 }
             }
-        }
-    }
-}
-
-/// Bytes ahead of what is computed with that memory is asked for.
-const AHEAD: usize = 1024;
-
-/// `M` rows of `x` with `count` columns of a matrix whose rows are `n` apart, eight of its rows at a time.
-#[inline(always)]
-unsafe fn plain<L: Lanes, const M: usize>(
-    weights: *const f32,
-    [k, n]: [usize; 2],
-    x: *const f32,
-    sums: *mut f32,
-    stride: usize,
-    count: usize,
-) {
-    unsafe {
-        for m in 0..M {
-            for column in 0..count {
-                *sums.add(m * stride + column) = 0.0;
-            }
-        }
-        let (whole, mut row) = (count / 16 * 16, 0);
-        while row < k {
-            let step = (k - row).min(8);
-            let from = weights.add(row * n);
-            let x = x.add(row);
-            match step {
-                8 => plain_step::<L, M, 8>(from, n, x, k, sums, stride, whole),
-                _ => {
-                    for at in 0..step {
-                        plain_step::<L, M, 1>(
-                            from.add(at * n),
-                            n,
-                            x.add(at),
-                            k,
-                            sums,
-                            stride,
-                            whole,
-                        );
-                    }
-                }
-            }
-            for column in whole..count {
-                for m in 0..M {
-                    let sum = sums.add(m * stride + column);
-                    for at in 0..step {
-                        *sum = (*x.add(m * k + at)).mul_add(*from.add(at * n + column), *sum);
-                    }
-                }
-            }
-            row += step;
-        }
-    }
-}
-
-/// `R` rows of the matrix.
-#[inline(always)]
-unsafe fn plain_step<L: Lanes, const M: usize, const R: usize>(
-    weights: *const f32,
-    n: usize,
-    x: *const f32,
-    k: usize,
-    sums: *mut f32,
-    stride: usize,
-    count: usize,
-) {
-    unsafe {
-        let mut column = 0;
-        while column < count {
-            let mut w = [L::splat(0.0); R];
-            for (at, w) in w.iter_mut().enumerate() {
-                *w = L::load(weights.add(at * n + column));
-            }
-            for m in 0..M {
-                let sum = sums.add(m * stride + column);
-                let mut acc = L::load(sum);
-                for (at, w) in w.iter().enumerate() {
-                    acc = L::fma(*w, L::splat(*x.add(m * k + at)), acc);
-                }
-                L::store(sum, acc);
-            }
-            column += 16;
-        }
-    }
-}
-
-/// `M` rows of `x` with `count` rows of a table: sixteen sums over every sixteenth number, which are then added up.
-#[inline(always)]
-unsafe fn table<L: Lanes, const M: usize>(
-    weights: *const f32,
-    k: usize,
-    x: *const f32,
-    sums: *mut f32,
-    stride: usize,
-    count: usize,
-) {
-    unsafe {
-        let whole = k / 16 * 16;
-        for column in 0..count {
-            let from = weights.add(column * k);
-            let mut acc = [L::splat(0.0); M];
-            let mut at = 0;
-            while at < whole {
-                L::prefetch(from.add(at).cast::<u8>().wrapping_add(AHEAD));
-                let w = L::load(from.add(at));
-                for (m, acc) in acc.iter_mut().enumerate() {
-                    *acc = L::fma(w, L::load(x.add(m * k + at)), *acc);
-                }
-                at += 16;
-            }
-            for (m, acc) in acc.iter().enumerate() {
-                let mut sum = L::sum(*acc);
-                for at in whole..k {
-                    sum = (*x.add(m * k + at)).mul_add(*from.add(at), sum);
-                }
-                *sums.add(m * stride + column) = sum;
-            }
-        }
-    }
-}
-
-/// A type of real weights, and how sixteen of them become lanes.
-trait Real {
-    const BYTES: usize;
-    /// Whether they come from memory rather than from the first cache.
-    const STREAMED: bool = true;
-    unsafe fn load<L: Lanes>(from: *const u8) -> L::F;
-}
-
-struct Half;
-struct Brain;
-struct Single;
-
-impl Real for Half {
-    const BYTES: usize = 2;
-    #[inline(always)]
-    unsafe fn load<L: Lanes>(from: *const u8) -> L::F {
-        unsafe { L::load_f16(from.cast()) }
-    }
-}
-
-impl Real for Brain {
-    const BYTES: usize = 2;
-    #[inline(always)]
-    unsafe fn load<L: Lanes>(from: *const u8) -> L::F {
-        unsafe { L::load_bf16(from.cast()) }
-    }
-}
-
-impl Real for Single {
-    const BYTES: usize = 4;
-    const STREAMED: bool = false;
-    #[inline(always)]
-    unsafe fn load<L: Lanes>(from: *const u8) -> L::F {
-        unsafe { L::load(from.cast()) }
-    }
-}
-
-/// `M` rows of `x`, `apart` from each other, with `k` rows of a panel of 64 columns; with `more`, on top of the sums that are there.
-#[inline(always)]
-unsafe fn panel_of_64<L: Lanes, const M: usize, T: Real>(
-    weights: *const u8,
-    k: usize,
-    x: *const f32,
-    apart: usize,
-    sums: *mut f32,
-    stride: usize,
-    more: bool,
-) {
-    unsafe {
-        // As many columns at a time as there are registers for their sums.
-        if 4 * M <= L::ROOM {
-            return panel_columns::<L, M, 4, T>(weights, k, x, apart, sums, stride, more);
-        }
-        for at in 0..4 {
-            let weights = weights.add(16 * T::BYTES * at);
-            panel_columns::<L, M, 1, T>(weights, k, x, apart, sums.add(16 * at), stride, more);
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn panel_columns<L: Lanes, const M: usize, const V: usize, T: Real>(
-    weights: *const u8,
-    k: usize,
-    x: *const f32,
-    apart: usize,
-    sums: *mut f32,
-    stride: usize,
-    more: bool,
-) {
-    unsafe {
-        let mut acc = [[L::splat(0.0); V]; M];
-        if more {
-            for (m, acc) in acc.iter_mut().enumerate() {
-                for (v, acc) in acc.iter_mut().enumerate() {
-                    *acc = L::load(sums.add(m * stride + 16 * v));
-                }
-            }
-        }
-        for row in 0..k {
-            let from = weights.add(64 * T::BYTES * row);
-            if T::STREAMED {
-                L::prefetch(from.wrapping_add(AHEAD));
-                L::prefetch(from.wrapping_add(AHEAD + 64));
-            }
-            let mut w = [L::splat(0.0); V];
-            for (v, w) in w.iter_mut().enumerate() {
-                *w = T::load::<L>(from.add(16 * T::BYTES * v));
-            }
-            for (m, acc) in acc.iter_mut().enumerate() {
-                let x = L::splat(*x.add(m * apart + row));
-                for v in 0..V {
-                    acc[v] = L::fma(w[v], x, acc[v]);
-                }
-            }
-        }
-        for (m, acc) in acc.iter().enumerate() {
-            for (v, acc) in acc.iter().enumerate() {
-                L::store(sums.add(m * stride + 16 * v), *acc);
-            }
-        }
-    }
-}
-
-/// Rows of activations in levels.
-#[derive(Clone, Copy)]
-struct Levels {
-    levels: *const i8,
-    scales: *const f32,
-    sums: *const i32,
-    blocks: usize,
-}
-
-impl Levels {
-    /// Four levels of a row from `at` on.
-    #[inline(always)]
-    unsafe fn four(&self, row: usize, at: usize) -> i32 {
-        let from = unsafe { self.levels.add(row * self.blocks * BLOCK + at) };
-        unsafe { from.cast::<i32>().read_unaligned() }
-    }
-}
-
-/// `M` rows with a panel of 32 columns in eight bits.
-#[inline(always)]
-unsafe fn eight<L: Lanes, const M: usize>(
-    weights: *const u8,
-    rows: Levels,
-    sums: *mut f32,
-    stride: usize,
-) {
-    const BYTES: usize = BLOCK * BLOCK + 2 * BLOCK;
-    unsafe {
-        let mut acc = [[L::splat(0.0); 2]; M];
-        for block in 0..rows.blocks {
-            let from = weights.add(block * BYTES);
-            let mut dots = [[L::splat_i(0); 2]; M];
-            for (m, dots) in dots.iter_mut().enumerate() {
-                *dots = [L::start_offset(*rows.sums.add(m * rows.blocks + block)); 2];
-            }
-            for group in 0..8 {
-                let from = from.add(128 * group);
-                L::prefetch(from.wrapping_add(AHEAD));
-                L::prefetch(from.wrapping_add(AHEAD + 64));
-                let w = [L::load_bytes(from), L::load_bytes(from.add(64))];
-                for (m, dots) in dots.iter_mut().enumerate() {
-                    let x = rows.four(m, block * BLOCK + 4 * group);
-                    dots[0] = L::dot_offset(dots[0], w[0], x);
-                    dots[1] = L::dot_offset(dots[1], w[1], x);
-                }
-            }
-            scaled::<L, M>(from.add(BLOCK * BLOCK), rows, block, &dots, &mut acc);
-        }
-        store_two::<L, M>(&acc, sums, stride);
-    }
-}
-
-/// `M` rows with a panel of 32 columns in four bits.
-#[inline(always)]
-unsafe fn four<L: Lanes, const M: usize>(
-    weights: *const u8,
-    rows: Levels,
-    sums: *mut f32,
-    stride: usize,
-) {
-    const BYTES: usize = BLOCK * BLOCK / 2 + 2 * BLOCK;
-    unsafe {
-        let mut acc = [[L::splat(0.0); 2]; M];
-        for block in 0..rows.blocks {
-            let from = weights.add(block * BYTES);
-            let mut dots = [[L::splat_i(0); 2]; M];
-            for (m, dots) in dots.iter_mut().enumerate() {
-                *dots = [L::splat_i(-8 * *rows.sums.add(m * rows.blocks + block)); 2];
-            }
-            for pair in 0..4 {
-                let from = from.add(128 * pair);
-                L::prefetch(from.wrapping_add(AHEAD));
-                L::prefetch(from.wrapping_add(AHEAD + 64));
-                let both = [L::load_bytes(from), L::load_bytes(from.add(64))];
-                let low = [L::low(both[0]), L::low(both[1])];
-                let high = [L::high(both[0]), L::high(both[1])];
-                for (m, dots) in dots.iter_mut().enumerate() {
-                    let x = rows.four(m, block * BLOCK + 8 * pair);
-                    dots[0] = L::dot(dots[0], low[0], x);
-                    dots[1] = L::dot(dots[1], low[1], x);
-                    let x = rows.four(m, block * BLOCK + 8 * pair + 4);
-                    dots[0] = L::dot(dots[0], high[0], x);
-                    dots[1] = L::dot(dots[1], high[1], x);
-                }
-            }
-            scaled::<L, M>(from.add(BLOCK * BLOCK / 2), rows, block, &dots, &mut acc);
-        }
-        store_two::<L, M>(&acc, sums, stride);
-    }
-}
-
-/// Adds the integer sums of a block, times both scales.
-#[inline(always)]
-unsafe fn scaled<L: Lanes, const M: usize>(
-    scales: *const u8,
-    rows: Levels,
-    block: usize,
-    dots: &[[L::I; 2]; M],
-    acc: &mut [[L::F; 2]; M],
-) {
-    unsafe {
-        let scales = scales.cast::<u16>();
-        let w = [L::load_bf16(scales), L::load_bf16(scales.add(16))];
-        for m in 0..M {
-            let x = L::splat(*rows.scales.add(m * rows.blocks + block));
-            for v in 0..2 {
-                acc[m][v] = L::fma(L::to_f(dots[m][v]), L::mul(w[v], x), acc[m][v]);
-            }
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn store_two<L: Lanes, const M: usize>(acc: &[[L::F; 2]; M], sums: *mut f32, stride: usize) {
-    for (m, acc) in acc.iter().enumerate() {
-        for (v, acc) in acc.iter().enumerate() {
-            unsafe { L::store(sums.add(m * stride + 16 * v), *acc) }
         }
     }
 }

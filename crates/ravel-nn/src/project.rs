@@ -118,17 +118,14 @@ fn weight(param: &Param<Tensor<2>>) -> Weight<'_> {
     }
 }
 
-/// The module with the weights of its linear layers (matrices named `weight`) in another type: what `project` reads from then on. What
-/// reads such a parameter in another way still gets the numbers, widened anew each time. Only weights on the CPU change, and none
-/// that training moves; small ones stay as they are.
+/// The module with the weights of its linear layers (matrices named `weight`) in another type, and in the order in which `project`
+/// reads them from then on. What reads such a parameter in another way still gets the numbers, widened anew each time. Only weights on
+/// the CPU change, and none that training moves; small ones stay as they are.
 ///
 /// Without a type, each matrix becomes as narrow as it can without any number changing: half precision or bfloat16, where
 /// that is what a file held.
 pub fn narrowed<M: Module>(module: M, to: Option<WeightsType>) -> M {
-    match to {
-        Some(WeightsType::F32) => module,
-        to => module.apply_reparameterization(Narrower { to }),
-    }
+    module.apply_reparameterization(Narrower { to })
 }
 
 /// Bytes of weights that a product with each linear layer reads, and their number, where all of them are of one type.
@@ -169,7 +166,7 @@ impl ModuleVisitor for Streamed {
 /// Weights smaller than this many numbers are not worth it.
 const SMALL: usize = 1 << 12;
 
-/// A weight of a narrower type.
+/// A weight in panels, most often of a narrower type.
 #[derive(Module, Debug)]
 struct Narrow {
     #[module(skip)]
@@ -211,12 +208,10 @@ impl Reparameterizer for Narrower {
         let Some(values) = handle.as_slice::<f32>() else {
             return (param, None);
         };
-        let Some(to) = self
+        let to = self
             .to
             .or_else(|| Packed::lossless(pool::global(), values, [shape[0], shape[1]]))
-        else {
-            return (param, None);
-        };
+            .unwrap_or(WeightsType::F32);
         let packed = Packed::new(pool::global(), values, [shape[0], shape[1]], to);
         // The numbers are in one place only: what stays behind is one zero, seen from everywhere.
         let dims: [usize; D] = std::array::from_fn(|axis| shape[axis]);
@@ -314,11 +309,12 @@ mod tests {
     fn what_is_half_precision_already_becomes_it_without_a_change() {
         let x = formula::<3>([1, 2, 64], 3, 1.0, &device());
         let mut plain = layer(true);
-        assert!(
-            narrowed(plain.clone(), None)
-                .weight
-                .reparameterization::<Narrow>()
-                .is_none()
+        // No narrower type holds these: they are put in panels as they are.
+        let panels = narrowed(plain.clone(), None);
+        assert_eq!(values(&panels.weight.val()), values(&plain.weight.val()));
+        assert_eq!(
+            values(&panels.project(x.clone())),
+            values(&plain.project(x.clone()))
         );
         let exact = narrowed(plain.clone(), Some(WeightsType::F16)).weight.val();
         plain.weight = Param::from_tensor(exact.clone());

@@ -91,6 +91,25 @@ fn products_are_those_of_the_plain_path() {
 }
 
 #[test]
+fn panels_change_no_bit() {
+    let (mut random, pool) = (Random::new(11), Pool::new(2));
+    for [rows, k, n] in shapes(&mut random) {
+        let (x, values) = (random.normals(rows * k), random.normals(k * n));
+        let packed = Packed::new(&pool, &values, [k, n], WeightsType::F32);
+        for isa in Isa::all() {
+            let run = |matrix: Matrix| {
+                let mut out = vec![f32::NAN; rows * n];
+                product(&pool, isa, &x, matrix, After::default(), &mut out);
+                out
+            };
+            let plain = run(Matrix::Plain(&values, [k, n]));
+            let panels = run(Matrix::Packed(&packed));
+            assert_eq!(plain, panels, "{isa:?} [{rows}, {k}, {n}]");
+        }
+    }
+}
+
+#[test]
 fn a_table_is_the_transpose() {
     let (mut random, pool) = (Random::new(9), Pool::new(2));
     for [rows, k, n] in shapes(&mut random) {
