@@ -7,6 +7,7 @@ use burn::tensor::{Device, Tensor};
 use ravel_nn::conv::{ResidualBlock, kaiming_convolution, pixel_shuffle, pixel_unshuffle};
 
 use crate::ChangeConfig;
+use crate::entering::{entering, spread};
 use crate::motion::{Shifts, best_shifts, matches, scores_around};
 
 /// How much a fresh decoder trusts what moved, against what it paints anew.
@@ -125,7 +126,11 @@ impl ChangeDecoder {
     /// - `vectors`: `[b, levels, h / stride, w / stride]`
     pub fn forward(&self, latest: Tensor<4>, vectors: Tensor<4>) -> Changed {
         let patch = self.config.patch;
-        let shifts = spread(vectors.clone().narrow(1, 0, 2), 2 * patch);
+        let shares = vectors.clone().narrow(1, 0, 2);
+        let shifts = match self.config.carries {
+            true => entering(shares, self.config.stride(), self.config.reach),
+            false => spread(shares, self.config.stride()),
+        };
         let [down, right] =
             [0, 1].map(|at| scores_around(shifts.clone().narrow(1, at, 1), self.config.reach));
         let around = Tensor::cat(vec![down, right], 1);
@@ -165,14 +170,6 @@ impl ChangeDecoder {
         let frame = moved.clone() + (colours - moved) * painted.clone();
         (frame, painted)
     }
-}
-
-/// Each cell as a square of `side` by `side` pixels.
-fn spread(grid: Tensor<4>, side: usize) -> Tensor<4> {
-    let [batch, channels, rows, columns] = grid.dims();
-    grid.reshape([batch, channels, rows, 1, columns, 1])
-        .expand([batch, channels, rows, side, columns, side])
-        .reshape([batch, channels, rows * side, columns * side])
 }
 
 /// The convolution with all weights at zero.

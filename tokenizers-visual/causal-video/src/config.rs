@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 /// Most ids that a codebook may have.
 const MOST_IDS: usize = 1 << 20;
+/// The greatest `sharpness`: scores times this stay numbers.
+const SHARPEST: f64 = 1000.0;
 
 /// Sizes of all parts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -56,6 +58,13 @@ pub struct ChangeConfig {
     /// is, the less is blurred by being moved, time and again.
     #[serde(default = "unsharpened", skip_serializing_if = "is_unsharpened")]
     pub sharpness: f64,
+    /// Whether what the code of a cell moves also enters the cells around it whose own codes bring nothing there.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub carries: bool,
+}
+
+fn is_false(set: &bool) -> bool {
+    !set
 }
 
 fn unsharpened() -> f64 {
@@ -128,9 +137,17 @@ impl CausalVideoConfig {
                 format!("{stride} / 2, since a code of the first frame is {stride} pixels");
             return wrong("later.patch", later.patch.to_string(), &expected);
         }
-        if !later.sharpness.is_finite() || later.sharpness <= 0.0 {
+        if !(later.sharpness > 0.0 && later.sharpness <= SHARPEST) {
             let found = later.sharpness.to_string();
-            return wrong("later.sharpness", found, "a positive number");
+            let expected = format!("a positive number, {SHARPEST} at most");
+            return wrong("later.sharpness", found, &expected);
+        }
+        if later.carries && later.reach > later.stride() {
+            let expected = format!(
+                "{} at most where cells carry what is in them, a cell's side",
+                later.stride()
+            );
+            return wrong("later.reach", later.reach.to_string(), &expected);
         }
         if later.levels.len() < 2 {
             let found = format!("{:?}", later.levels);

@@ -12,6 +12,7 @@
 mod change;
 mod chunks;
 mod config;
+mod entering;
 mod motion;
 mod per_frame;
 mod tokenizer;

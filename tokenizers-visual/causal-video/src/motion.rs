@@ -158,9 +158,9 @@ fn best_of_row(costs: &[f32], reach: usize, [height, width]: [usize; 2]) -> Vec<
             let moves = if shift == taken[0] { 0.0 } else { EFFORT };
             mean(shift, 0) + SURROUNDINGS * mean(shift, 2) + moves
         };
-        let best = taken
-            .iter()
-            .min_by(|&&a, &&b| cost(a).total_cmp(&cost(b)))
+        let costs = taken.iter().map(|&shift| (shift, cost(shift)));
+        let (best, _) = costs
+            .min_by(|(_, a), (_, b)| a.total_cmp(b))
             .expect("no shift is always taken");
         let share = |at: usize| at as f32 / reach as f32 - 1.0;
         found[cell] = share(best / steps);

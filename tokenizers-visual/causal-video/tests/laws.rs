@@ -35,12 +35,21 @@ fn config(group: usize) -> CausalVideoConfig {
             deep_blocks: 1,
             levels: vec![5, 5, 2],
             sharpness: 1.0,
+            carries: false,
         },
     }
 }
 
 fn tokenizer(group: usize, device: &Device) -> CausalVideoTokenizer {
     let config = config(group);
+    device.seed(7);
+    CausalVideoTokenizer::new(config.init(device), &config)
+}
+
+/// One whose cells carry what is in them.
+fn carrying(device: &Device) -> CausalVideoTokenizer {
+    let mut config = config(1);
+    config.later.carries = true;
     device.seed(7);
     CausalVideoTokenizer::new(config.init(device), &config)
 }
@@ -107,6 +116,7 @@ fn pieces_give_what_the_whole_gives() {
     let device = device();
     check_pieces(&tokenizer(1, &device), 4, &[1, 2, 1]);
     check_pieces(&tokenizer(2, &device), 7, &[2, 2, 0, 3]);
+    check_pieces(&carrying(&device), 4, &[1, 2, 1]);
     check_pieces(&per_frame(&device), 4, &[3, 1]);
 }
 
