@@ -260,8 +260,8 @@ pub struct VideoGeneratorConfig {
     /// The largest share of wrong codes on canvases of the tokenizer's own.
     #[serde(default)]
     pub corrupt_codes: f64,
-    /// The largest share of codes on canvases of the tokenizer's own that are guesses of the run that this one starts from, so that what
-    /// is to be mended looks like the model's own mistakes.
+    /// The largest share of groups on canvases of the tokenizer's own whose codes are guesses of the run that this one starts from, drawn as
+    /// `sampler` says, so that what is to be mended looks like the model's own mistakes.
     #[serde(default)]
     pub own_codes: f64,
     /// Whether the colour channels of a clip change places at random.

@@ -228,9 +228,10 @@ fn condition_of(
     })
 }
 
-/// A model's guesses at the codes of training clips, each code drawn apart from the others of its frame.
+/// A model's guesses at the codes of training clips, all codes of a frame at once.
 fn guesses<'a>(
     model: &'a VideoModel,
+    sampler: &SamplerConfig,
     captions: Option<&ClipCaptions>,
     clips: &Clips,
     items: &[usize],
@@ -241,7 +242,11 @@ fn guesses<'a>(
     let condition = condition_of(model, captions, &shown, device)?;
     let mut stream = FrameStream::new(&model.backbone, &model.head, condition, items.len());
     let rows: Vec<u64> = items.iter().map(|&item| item as u64).collect();
-    let mut sampler = SamplerConfig::default().build(seed, &rows, 0);
+    let alone = SamplerConfig {
+        guidance: Default::default(),
+        ..sampler.clone()
+    };
+    let mut sampler = alone.build(seed, &rows, 0);
     let at_once = FillingConfig::Refined { steps: 1 };
     Ok(Box::new(move |features| {
         Ok(stream.predict(features, &at_once, &mut *sampler)?)
@@ -271,8 +276,19 @@ impl Task for VideoGeneratorTask {
         let items = self.batches.at(step);
         let (clips, captions, device) = (&self.clips, &self.captions, &self.device);
         let seed = self.seed.named("guesses");
+        let sampler = &self.config.sampler;
         let guesser = self.guesser.as_ref().map(|model| {
-            move |items: &[usize]| guesses(model, captions.as_ref(), clips, items, seed, device)
+            move |items: &[usize]| {
+                guesses(
+                    model,
+                    sampler,
+                    captions.as_ref(),
+                    clips,
+                    items,
+                    seed,
+                    device,
+                )
+            }
         });
         let lessons = self.book.lessons(
             &*self.tokenizer,
