@@ -383,4 +383,11 @@ mod tests {
         }
         assert!(differ > 0);
     }
+
+    #[test]
+    fn coupled_choices_are_never_left_to_a_draft() {
+        let drafts = |chain: &Chain| chain.filter(&mut [0.0; 6], 0, &[]).is_some();
+        assert!(!drafts(&coupled(2)));
+        assert!(drafts(&Chain::new(Vec::new(), Choice::Greedy)));
+    }
 }
