@@ -51,7 +51,7 @@ pub struct Options {
     #[arg(long, default_value = "assets/data/video-held-out-speeds.txt")]
     held_out_speeds: PathBuf,
     /// Training clips.
-    #[arg(long, default_value_t = 3000)]
+    #[arg(long, default_value_t = 12_000)]
     clips: usize,
     /// Held-out clips.
     #[arg(long, default_value_t = 120)]
