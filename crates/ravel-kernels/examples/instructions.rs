@@ -19,11 +19,8 @@ fn products(kind: WeightsType, rows: usize) {
     let (k, n) = (256, 512);
     let (pool, mut random) = (Pool::new(1), Random::new(1));
     let (values, x) = (random.normals(k * n), random.normals(rows * k));
-    let packed = (kind != WeightsType::F32).then(|| Packed::new(&pool, &values, [k, n], kind));
-    let matrix = match &packed {
-        Some(packed) => Matrix::Packed(packed),
-        None => Matrix::Plain(&values, [k, n]),
-    };
+    let packed = Packed::new(&pool, &values, [k, n], kind);
+    let matrix = Matrix::Packed(&packed);
     let mut out = vec![0.0; rows * n];
     measured(&mut || product(&pool, Isa::best(), &x, matrix, After::default(), &mut out));
     black_box(out);

@@ -230,3 +230,26 @@ fn what_does_not_fit_is_named() {
     let error = bad.validate().expect_err("one level").to_string();
     assert!(error.starts_with("later.levels"), "{error}");
 }
+
+#[test]
+fn what_cannot_be_built_is_named() {
+    let refused = |change: fn(&mut ChangeConfig)| {
+        let mut config = config(1);
+        change(&mut config.later);
+        config.validate().err().map(|error| error.to_string())
+    };
+    assert_eq!(refused(|_| {}), None);
+    for sharpness in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e30] {
+        let mut config = config(1);
+        config.later.sharpness = sharpness;
+        let told = config
+            .validate()
+            .expect_err("no such sharpness")
+            .to_string();
+        assert!(told.contains("later.sharpness"), "{told}");
+    }
+    // A cell's side is eight pixels: from farther away a neighbour brings nothing.
+    assert_eq!(refused(|later| later.reach = 9), None);
+    let told = refused(|later| (later.reach, later.carries) = (9, true)).expect("too far");
+    assert!(told.contains("later.reach"), "{told}");
+}
