@@ -18,7 +18,7 @@ use crate::tensor::{CpuTensor, of_values, on_cpu};
 pub enum Weight<'a> {
     /// As it is trained.
     Plain(Tensor<2>),
-    /// Of another type.
+    /// In panels, of any type.
     Packed(&'a Packed),
     /// The transpose of a table, `[d_output, d_input]`.
     Table(Tensor<2>),
