@@ -333,9 +333,11 @@ impl Head for NextToken {
             0 => (lead - 1..lead, 0..span.end - 1),
             start => (0..0, start - 1..span.end - 1),
         };
+        // First what is uploaded: a GPU is handed all that is queued before an upload.
+        let coords = self.places.coords(lead, leads, held, &codes.device());
         StepInput {
             embedded: self.fed(&codes, span, condition),
-            coords: self.places.coords(lead, leads, held, &codes.device()),
+            coords,
             attend: Attend::Causal,
         }
     }

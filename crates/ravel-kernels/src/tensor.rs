@@ -1,12 +1,19 @@
 //! Between burn's tensors and slices, without a copy.
 
 use burn::backend::{
-    BackendTensor, DispatchAutodiffContext, DispatchTensor, DispatchTensorKind, flex::FlexTensor,
+    BackendTensor, DispatchAutodiffContext, DispatchDevice, DispatchTensor, DispatchTensorKind,
+    flex::FlexTensor,
 };
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 
 /// What the CPU backend holds of a tensor: shared bytes, and how they are laid out.
 pub type CpuTensor = FlexTensor;
+
+/// Whether a device is the CPU backend, with automatic differentiation or without.
+pub fn is_cpu(device: &Device) -> bool {
+    let plain = device.clone().without_autodiff();
+    matches!(plain.as_dispatch(), DispatchDevice::Flex(_))
+}
 
 /// The CPU backend's handle of a tensor that takes no part in automatic differentiation; nothing otherwise, so that the
 /// caller goes burn's way. The handle shares the tensor's numbers: [`CpuTensor::as_slice`] reads them where the layout is

@@ -1,12 +1,13 @@
 //! The innermost sampler: filters, then one choice per row and position.
 
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand_core::Rng;
 use ravel_core::{Codes, Draw, Error, Result, Sampler, Seed, Unit};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::filter::{Filter, probabilities, weights};
+use super::on_device::{self, Cut};
 use crate::watermark::Marking;
 
 /// How an id is taken from filtered scores.
@@ -60,10 +61,13 @@ impl Coupled {
 
 /// Filters in their order, then a choice. Made for one generation.
 ///
-/// The scores are read to the host once per pick. Filters see the ids of earlier units only, since the positions of a unit
+/// The scores are read to the host once per pick; on other devices than the CPU the ids are read instead, where
+/// all that is asked for can be done there ([`Filter::cut`]). Filters see the ids of earlier units only, since the positions of a unit
 /// are chosen together. A second pick for the same unit is for the next codebook, which has a history of its own.
 pub struct Chain {
     filters: Vec<Box<dyn Filter>>,
+    /// The filters where the scores are; none if one of them needs the host.
+    cuts: Option<Vec<Cut>>,
     choice: Choice,
     /// Ids so far of each codebook and row.
     history: Vec<Vec<Vec<u32>>>,
@@ -75,6 +79,7 @@ impl Chain {
     /// A sampler without history.
     pub fn new(filters: Vec<Box<dyn Filter>>, choice: Choice) -> Self {
         Self {
+            cuts: on_device::cuts(&filters),
             filters,
             choice,
             history: Vec::new(),
@@ -90,8 +95,13 @@ impl Chain {
         depth
     }
 
+    /// Whether no filter looks at earlier ids.
+    fn forgets(&self) -> bool {
+        self.cuts.is_some()
+    }
+
     fn remember(&mut self, depth: usize, row: usize, ids: &[u32]) {
-        if self.filters.is_empty() {
+        if self.forgets() {
             return;
         }
         if self.history.len() <= depth {
@@ -125,9 +135,8 @@ impl Chain {
         })
     }
 
-    /// The largest scores without reading them all to the host, where nothing else is asked for and every
-    /// score is a number.
-    fn largest_on_device(&self, logits: &Tensor<3>) -> Option<Tensor<2, Int>> {
+    /// The largest scores on the CPU without a copy of them, where nothing else is asked for and every score is a number.
+    fn largest(&self, logits: &Tensor<3>) -> Option<Tensor<2, Int>> {
         if !self.filters.is_empty() || !matches!(self.choice, Choice::Greedy) {
             return None;
         }
@@ -135,6 +144,29 @@ impl Chain {
         let sums = numbers(logits.clone().sum_dim(2));
         let finite = sums.iter().all(|sum| sum.is_finite());
         finite.then(|| logits.clone().argmax(2).squeeze_dim(2))
+    }
+
+    /// Ids chosen where the scores are. None where the host has to: for its filters and choices, and to say what is wrong with
+    /// scores that nothing can be chosen from.
+    fn on_device(&self, logits: &Tensor<3>, unit: &Unit, depth: usize) -> Option<Tensor<2, Int>> {
+        let cuts = self.cuts.as_ref()?;
+        let [batch, len, size] = logits.dims();
+        let uniforms = match &self.choice {
+            Choice::Greedy => None,
+            Choice::Draw(seeds) => {
+                let number = |at| {
+                    let place = Place::of(at, len, unit, depth);
+                    (place.uniform(&seeds[place.row]) as f32).min(on_device::BELOW_ONE)
+                };
+                let numbers = (0..batch * len).map(number).collect();
+                Some(uploaded(numbers, [batch, len], &logits.device()))
+            }
+            Choice::Coupled(..) | Choice::Marked(_) => return None,
+        };
+        let ids = on_device::chosen(logits.clone(), cuts, uniforms);
+        let told = ids.to_data();
+        let sound = told.iter::<i64>().all(|id| (0..size as i64).contains(&id));
+        sound.then_some(ids)
     }
 }
 
@@ -145,11 +177,12 @@ impl Sampler for Chain {
     /// # Panics
     /// If there are more rows than seeds.
     fn pick(&mut self, logits: Tensor<3>, unit: &Unit) -> Result<Tensor<2, Int>> {
-        if let Some(ids) = self.largest_on_device(&logits) {
+        let device = logits.device();
+        let on_cpu = ravel_kernels::tensor::is_cpu(&device);
+        if on_cpu && let Some(ids) = self.largest(&logits) {
             return Ok(ids);
         }
         let [batch, len, size] = logits.dims();
-        let device = logits.device();
         let depth = self.depth(unit);
         let seeds = match &mut self.choice {
             Choice::Greedy => batch,
@@ -160,17 +193,13 @@ impl Sampler for Chain {
             }
         };
         assert!(batch <= seeds, "batch axis: {batch} rows, {seeds} seeds");
+        if !on_cpu && let Some(ids) = self.on_device(&logits, unit, depth) {
+            return Ok(ids);
+        }
         let mut scores = numbers(logits);
         let mut ids = Vec::with_capacity(batch * len);
         for (at, scores) in scores.chunks_exact_mut(size).enumerate() {
-            let (row, offset) = (at / len, at % len);
-            let place = Place {
-                row,
-                unit,
-                position: unit.span.start + offset,
-                depth,
-            };
-            ids.push(self.choose(scores, &place)?);
+            ids.push(self.choose(scores, &Place::of(at, len, unit, depth))?);
         }
         for (row, ids) in ids.chunks_exact(len.max(1)).enumerate() {
             self.remember(depth, row, ids);
@@ -199,7 +228,7 @@ impl Sampler for Chain {
 
     fn settled(&mut self, ids: &Tensor<2, Int>, unit: &Unit) {
         let depth = self.depth(unit);
-        if self.filters.is_empty() {
+        if self.forgets() {
             return;
         }
         let [batch, len] = ids.dims();
@@ -233,7 +262,17 @@ struct Place<'a> {
     depth: usize,
 }
 
-impl Place<'_> {
+impl<'a> Place<'a> {
+    /// The place of a row of scores that is the `at`-th of all in units of `len` positions.
+    fn of(at: usize, len: usize, unit: &'a Unit, depth: usize) -> Self {
+        Self {
+            row: at / len,
+            unit,
+            position: unit.span.start + at % len,
+            depth,
+        }
+    }
+
     /// A number in `0..1` that belongs to this place alone.
     fn uniform(&self, row: &Seed) -> f64 {
         let seed = row.indexed(self.position as u64).indexed(self.depth as u64);
@@ -279,6 +318,14 @@ impl Place<'_> {
 
 fn any_finite(scores: &[f32]) -> bool {
     scores.iter().any(|score| score.is_finite())
+}
+
+/// One number goes along with the operation that fills a tensor with it: a GPU is handed all that is queued before an upload.
+fn uploaded(numbers: Vec<f32>, shape: [usize; 2], device: &Device) -> Tensor<2> {
+    match numbers[..] {
+        [number] => Tensor::full(shape, number, device),
+        _ => Tensor::from_data(TensorData::new(numbers, shape), device),
+    }
 }
 
 /// Waits for the device.
@@ -382,6 +429,44 @@ mod tests {
             differ += usize::from(one != other);
         }
         assert!(differ > 0);
+    }
+
+    #[test]
+    fn other_devices_choose_what_the_host_chooses() {
+        let filters = || -> Vec<Box<dyn Filter>> {
+            let temperature = Box::new(super::super::Temperature(0.8));
+            vec![temperature, Box::new(super::super::TopK { k: 4 })]
+        };
+        let scores = ravel_testkit::formula::<3>([2, 3, 6], 1, 3.0, &device());
+        let unit = Unit {
+            index: 4,
+            span: 12..15,
+        };
+        for seed in 0..20 {
+            let seeds = vec![Seed::new(seed), Seed::new(seed).indexed(1)];
+            let mut chain = Chain::new(filters(), Choice::Draw(seeds));
+            let there = chain.on_device(&scores, &unit, 0).expect("numbers");
+            let here = chain.pick(scores.clone(), &unit).expect("numbers");
+            assert_eq!(ravel_testkit::ids(&there), ravel_testkit::ids(&here));
+        }
+        let one = scores.clone().narrow(0, 0, 1).narrow(1, 2, 1);
+        let seeds = vec![Seed::new(5)];
+        let mut chain = Chain::new(filters(), Choice::Draw(seeds));
+        let unit = Unit {
+            index: 4,
+            span: 14..15,
+        };
+        let there = chain.on_device(&one, &unit, 0).expect("numbers");
+        let here = chain.pick(one, &unit).expect("numbers");
+        assert_eq!(ravel_testkit::ids(&there), ravel_testkit::ids(&here));
+        let broken = scores.mul_scalar(f32::NAN);
+        let mut chain = Chain::new(filters(), Choice::Greedy);
+        assert!(chain.on_device(&broken, &unit, 0).is_none());
+        assert!(chain.pick(broken, &unit).is_err());
+        let penalty = Box::new(super::super::RepetitionPenalty(1.1));
+        let chain = Chain::new(vec![penalty], Choice::Greedy);
+        let scores = Tensor::zeros([1, 1, 6], &device());
+        assert!(chain.on_device(&scores, &unit, 0).is_none(), "looks back");
     }
 
     #[test]

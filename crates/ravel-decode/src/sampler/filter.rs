@@ -2,10 +2,17 @@
 //!
 //! The rules are those of the `transformers` library's logits processors, ties and edges included, so that settings carry over.
 
+use super::on_device::Cut;
+
 /// Changes one row of scores, given the ids that the row holds already.
 pub trait Filter: Send {
     /// Changes `scores`, one per id.
     fn apply(&self, scores: &mut [f32], history: &[u32]);
+
+    /// The same where the scores are, of a filter that does not look at the history; none if it needs the host.
+    fn cut(&self) -> Option<Cut> {
+        None
+    }
 }
 
 const OUT: f32 = f32::NEG_INFINITY;
@@ -70,6 +77,10 @@ impl Filter for Temperature {
             *score /= self.0 as f32;
         }
     }
+
+    fn cut(&self) -> Option<Cut> {
+        Some(Cut::Temperature(self.0))
+    }
 }
 
 /// Keeps the ids with the `k` largest scores, and all that tie with the last of them (Fan et al. 2018).
@@ -87,6 +98,10 @@ impl Filter for TopK {
         for score in scores.iter_mut().filter(|score| **score < least) {
             *score = OUT;
         }
+    }
+
+    fn cut(&self) -> Option<Cut> {
+        Some(Cut::TopK(self.k))
     }
 }
 
@@ -113,6 +128,10 @@ impl Filter for TopP {
             }
             scores[id] = OUT;
         }
+    }
+
+    fn cut(&self) -> Option<Cut> {
+        (self.keep <= 1).then_some(Cut::TopP(self.p))
     }
 }
 
@@ -150,6 +169,10 @@ impl Filter for MinP {
                 *score = OUT;
             }
         }
+    }
+
+    fn cut(&self) -> Option<Cut> {
+        Some(Cut::MinP(self.0))
     }
 }
 

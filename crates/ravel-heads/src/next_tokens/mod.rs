@@ -385,10 +385,12 @@ impl Head for NextTokens {
             0 => (lead - 1..lead, 0..span.end - 1),
             start => (0..0, start - 1..span.end - 1),
         };
+        // First what is uploaded: a GPU is handed all that is queued before an upload.
         let device = so_far.ids.device();
+        let coords = self.places.coords(lead, leads, held, &device);
         StepInput {
             embedded: self.fed(&so_far.ids, span, condition),
-            coords: self.places.coords(lead, leads, held, &device),
+            coords,
             attend: Attend::Causal,
         }
     }
