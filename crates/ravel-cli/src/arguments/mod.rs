@@ -4,6 +4,7 @@ mod bench;
 mod generate;
 mod manage;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -286,6 +287,16 @@ pub enum DeviceName {
     Gpu(Option<usize>),
 }
 
+impl fmt::Display for DeviceName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => formatter.write_str("cpu"),
+            Self::Gpu(None) => formatter.write_str("wgpu"),
+            Self::Gpu(Some(number)) => write!(formatter, "wgpu:{number}"),
+        }
+    }
+}
+
 impl FromStr for DeviceName {
     type Err = String;
 
@@ -303,6 +314,11 @@ impl FromStr for DeviceName {
     }
 }
 
+/// So many tasks go into one command buffer of a GPU at the most. cubecl waits for the buffers before once it has handed in as many, and seeks a free
+/// place among all that are queued.
+#[cfg(feature = "gpu")]
+const TASKS: usize = 512;
+
 impl DeviceName {
     /// The device.
     pub fn open(self) -> Result<Device, Failure> {
@@ -310,18 +326,15 @@ impl DeviceName {
             Self::Cpu => Ok(Device::flex()),
             #[cfg(feature = "gpu")]
             Self::Gpu(number) => {
-                use burn::tensor::DeviceKind;
-                let kind = number.map_or(DeviceKind::DefaultDevice, DeviceKind::DiscreteGpu);
-                // Without an adapter burn panics at the first use of the device.
+                // A kernel that does not compile panics at the first use of the device.
                 let opened = crate::system::quietly(|| {
-                    let device = Device::wgpu(kind);
+                    let device = gpu(number)?;
                     let _ = burn::tensor::Tensor::<1>::ones([1], &device).into_data();
-                    device
+                    Some(device)
                 });
-                opened.ok_or_else(|| {
-                    let name = number.map_or("wgpu".into(), |number| format!("wgpu:{number}"));
+                opened.flatten().ok_or_else(|| {
                     Failure::input_with(
-                        format!("--device {name}: no such GPU answers"),
+                        format!("--device {self}: no such GPU answers"),
                         "install its Vulkan, Metal or DX12 driver (`ravel doctor` looks again), or use `--device cpu`",
                     )
                 })
@@ -332,5 +345,23 @@ impl DeviceName {
                 "build it with `cargo build --release --features gpu`, or use `--device cpu`",
             )),
         }
+    }
+}
+
+/// A GPU, or nothing where there is no adapter. What is open already is given again.
+#[cfg(feature = "gpu")]
+fn gpu(number: Option<usize>) -> Option<Device> {
+    use burn::tensor::DeviceKind;
+    use burn::tensor::wgpu::WgpuInitError;
+    let kind = number.map_or(DeviceKind::DefaultDevice, DeviceKind::DiscreteGpu);
+    let options = Device::wgpu_options().device_kind(kind.clone());
+    let options = match std::env::var_os("CUBECL_WGPU_MAX_TASKS") {
+        Some(_) => options,
+        None => options.tasks_max(TASKS),
+    };
+    match options.init() {
+        Ok(device) => Some(device),
+        Err(WgpuInitError::Registration { .. }) => Some(Device::wgpu(kind)),
+        Err(_) => None,
     }
 }
