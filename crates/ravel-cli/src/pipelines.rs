@@ -190,7 +190,8 @@ pub fn language(
     weights: WeightsOptions,
 ) -> Result<LanguageParts, Failure> {
     let (definition, source) = open_to_run(name, Task::TextGeneration, weights)?;
-    Ok(build_language(&definition, &source, &device.open()?)?)
+    let device = device.open_for(definition.weights_type)?;
+    Ok(build_language(&definition, &source, &device)?)
 }
 
 /// A pipeline that makes sound from a text: speech, or music.
@@ -232,7 +233,8 @@ pub fn speech(
             "`ravel speak` and `ravel replay` know published models",
         ));
     }
-    Ok(build_speech(&definition, &source, &device.open()?)?)
+    let device = device.open_for(definition.weights_type)?;
+    Ok(build_speech(&definition, &source, &device)?)
 }
 
 /// A pipeline that makes pictures from words, of codes or of latents.
@@ -242,7 +244,7 @@ pub fn image(
     weights: WeightsOptions,
 ) -> Result<ImagePipeline, Failure> {
     let (definition, source) = open_to_run(name, Task::TextToImage, weights)?;
-    let device = device.open()?;
+    let device = device.open_for(definition.weights_type)?;
     Ok(match definition.makes_latents() {
         true => {
             refuse_weights_type(name, weights)?;
@@ -277,11 +279,8 @@ pub fn text_to_image_on(
             "`ravel image` and `ravel replay` know it",
         ));
     }
-    Ok(TextToImage::new(build(
-        &definition,
-        &source,
-        &device.open()?,
-    )?))
+    let device = device.open_for(definition.weights_type)?;
+    Ok(TextToImage::new(build(&definition, &source, &device)?))
 }
 
 /// A video-continuation pipeline, built.
@@ -299,7 +298,8 @@ pub fn video_continuation_on(
     weights: WeightsOptions,
 ) -> Result<VideoContinuation, Failure> {
     let (definition, source) = open_to_run(name, Task::VideoContinuation, weights)?;
-    let parts = build_video(&definition, &source, &device.open()?)?;
+    let device = device.open_for(definition.weights_type)?;
+    let parts = build_video(&definition, &source, &device)?;
     Ok(VideoContinuation::new(parts))
 }
 
@@ -371,7 +371,7 @@ fn classes(name: &str) -> Result<(), Failure> {
 fn check(name: &str, device: DeviceName) -> Result<(), Failure> {
     let (definition, source) = open(name)?;
     definition.check(&source)?;
-    let device = device.open()?;
+    let device = device.open_for(definition.weights_type)?;
     match definition.task {
         Task::TextToImage if definition.makes_latents() => {
             let parts = build_latents(&definition, &source, &device)?;

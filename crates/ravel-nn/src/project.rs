@@ -1,10 +1,10 @@
-//! Linear layers: on the CPU by our kernels, with weights as they are or of a narrower type, and by burn elsewhere.
+//! Linear layers: on the CPU by our kernels, with weights as they are or of a narrower type, and by burn elsewhere, with weights as they are or in half.
 
 use std::sync::Arc;
 
 use burn::module::{Module, ModuleVisitor, Param, Reparameterization, Reparameterizer};
 use burn::nn::Linear;
-use burn::tensor::{Tensor, TensorData, module};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData, module};
 use ravel_kernels::{Packed, Then, Weight, WeightsType, pool, tracked};
 
 use crate::Activation;
@@ -41,7 +41,7 @@ impl Project for Linear {
             bias,
             ..Then::default()
         };
-        match ravel_kernels::linear(&x, &weight(&self.weight), &then) {
+        match by_kernel(&x, &self.weight, &then) {
             Some(out) => out,
             None => plain(self, x),
         }
@@ -53,7 +53,7 @@ impl Project for Linear {
             add: Some(&onto),
             ..Then::default()
         };
-        match ravel_kernels::linear(&x, &weight(&self.weight), &then) {
+        match by_kernel(&x, &self.weight, &then) {
             Some(out) => out,
             None => onto + plain(self, x),
         }
@@ -65,7 +65,7 @@ impl Project for Linear {
             curve: activation.curve(),
             ..Then::default()
         };
-        match ravel_kernels::linear(&x, &weight(&self.weight), &then) {
+        match by_kernel(&x, &self.weight, &then) {
             Some(out) if then.curve.is_some() => out,
             Some(out) => activation.forward(out),
             None => activation.forward(plain(self, x)),
@@ -75,7 +75,7 @@ impl Project for Linear {
     fn project_gated<const D: usize>(&self, x: Tensor<D>, activation: Activation) -> Tensor<D> {
         let fused = activation.curve().and_then(|curve| {
             let bias = self.bias.as_ref().map(Param::val);
-            ravel_kernels::gated(&x, &weight(&self.weight), bias, curve)
+            ravel_kernels::gated(&x, &weight(&self.weight)?, bias, curve)
         });
         fused.unwrap_or_else(|| {
             let both = self.project(x);
@@ -86,12 +86,35 @@ impl Project for Linear {
     }
 }
 
-/// `x w + bias` where no narrow weight and no single step is in play: what trains, and other devices.
+fn by_kernel<const D: usize>(
+    x: &Tensor<D>,
+    param: &Param<Tensor<2>>,
+    then: &Then<'_, D>,
+) -> Option<Tensor<D>> {
+    ravel_kernels::linear(x, &weight(param)?, then)
+}
+
+/// `x w + bias` where no packed weight and no single step is in play: what trains, and other devices.
 fn plain<const D: usize>(linear: &Linear, x: Tensor<D>) -> Tensor<D> {
     let bias = linear.bias.as_ref().map(Param::val);
+    if let Some(Kept::Half(weight)) = kept(&linear.weight) {
+        return in_half(x, weight, bias);
+    }
     match tracked::linear(&x, &linear.weight.val(), bias.as_ref()) {
         Some(out) => out,
         None => linear.forward(x),
+    }
+}
+
+/// `x w + bias` with both factors in the weight's type. The product is of that type, too, so what it cannot hold becomes infinite; the rest is as
+/// wide as `x`.
+fn in_half<const D: usize>(x: Tensor<D>, weight: &Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
+    let wide = FloatDType::from(x.dtype());
+    let narrow = x.cast(FloatDType::from(weight.dtype()));
+    let product = module::linear(narrow, weight.clone(), None).cast(wide);
+    match bias {
+        Some(bias) => product + bias.unsqueeze(),
+        None => product,
     }
 }
 
@@ -111,18 +134,40 @@ pub fn project_by_table<const D: usize>(x: Tensor<D>, table: &Param<Tensor<2>>) 
     }
 }
 
-fn weight(param: &Param<Tensor<2>>) -> Weight<'_> {
-    match param.reparameterization::<Narrow>() {
-        Some(narrow) => Weight::Packed(&narrow.packed),
-        None => Weight::Plain(param.val()),
+/// The weight as kernels take it; none if it is on another device in half.
+fn weight(param: &Param<Tensor<2>>) -> Option<Weight<'_>> {
+    match kept(param) {
+        Some(Kept::Packed(packed)) => Some(Weight::Packed(packed)),
+        Some(Kept::Half(_)) => None,
+        None => Some(Weight::Plain(param.val())),
     }
 }
 
-/// The module with the weights of its linear layers (matrices named `weight`) in another type, and in the order in which `project`
-/// reads them from then on. What reads such a parameter in another way still gets the numbers, widened anew each time. Only weights on
-/// the CPU change, and none that training moves; small ones stay as they are.
+fn kept(param: &Param<Tensor<2>>) -> Option<&Kept> {
+    let narrow = param.reparameterization::<Narrow>()?;
+    Some(&narrow.kept)
+}
+
+/// Whether linear layers on a device multiply by weights of a type: all types on the CPU, elsewhere f32 and the halves that the device computes in.
+pub fn multiplies(device: &Device, kind: WeightsType) -> bool {
+    ravel_kernels::tensor::is_cpu(device)
+        || kind == WeightsType::F32
+        || half(kind).is_some_and(|half| device.supports_dtype(half))
+}
+
+fn half(kind: WeightsType) -> Option<FloatDType> {
+    match kind {
+        WeightsType::F16 => Some(FloatDType::F16),
+        WeightsType::Bf16 => Some(FloatDType::BF16),
+        WeightsType::F32 | WeightsType::Q8 | WeightsType::Q4 => None,
+    }
+}
+
+/// The module with the weights of its linear layers (matrices named `weight`) in another type, and on the CPU in the order in which `project`
+/// reads them from then on. What reads such a parameter in another way still gets the numbers, widened anew each time. None changes that training
+/// moves or whose device does not multiply by the type ([`multiplies`]); small ones stay as they are.
 ///
-/// Without a type, each matrix becomes as narrow as it can without any number changing: half precision or bfloat16, where
+/// Without a type, each matrix on the CPU becomes as narrow as it can without any number changing: half precision or bfloat16, where
 /// that is what a file held.
 pub fn narrowed<M: Module>(module: M, to: Option<WeightsType>) -> M {
     module.apply_reparameterization(Narrower { to })
@@ -166,20 +211,36 @@ impl ModuleVisitor for Streamed {
 /// Weights smaller than this many numbers are not worth it.
 const SMALL: usize = 1 << 12;
 
-/// A weight in panels, most often of a narrower type.
+/// A weight as products read it.
 #[derive(Module, Debug)]
 struct Narrow {
     #[module(skip)]
-    packed: Arc<Packed>,
+    kept: Kept,
+}
+
+#[derive(Debug, Clone)]
+enum Kept {
+    /// In panels, most often of a narrower type, on the CPU.
+    Packed(Arc<Packed>),
+    /// In half precision or bfloat16, on another device.
+    Half(Box<Tensor<2>>),
 }
 
 impl Reparameterization for Narrow {
     const NAME: &'static str = "narrow";
 
     fn apply<const D: usize>(&self, base: Tensor<D>) -> Tensor<D> {
-        let values = self.packed.unpacked(pool::global());
-        let data = TensorData::new::<f32, _>(values, self.packed.shape());
-        Tensor::from_data(data, &base.device())
+        match &self.kept {
+            Kept::Packed(packed) => {
+                let values = packed.unpacked(pool::global());
+                let data = TensorData::new::<f32, _>(values, packed.shape());
+                Tensor::from_data(data, &base.device())
+            }
+            Kept::Half(weight) => {
+                let wide = weight.as_ref().clone().cast(FloatDType::F32);
+                wide.reshape(base.dims())
+            }
+        }
     }
 }
 
@@ -201,26 +262,39 @@ impl Reparameterizer for Narrower {
         if D != 2 || !is_weight || shape.num_elements() < SMALL || device.is_autodiff() {
             return (param, None);
         }
-        let value = param.val();
-        let Some(handle) = ravel_kernels::tensor::on_cpu(&value) else {
+        let kept = match ravel_kernels::tensor::is_cpu(&device) {
+            true => self.packed(&param.val(), [shape[0], shape[1]]),
+            false => self.halved(&param, &device),
+        };
+        let Some(kept) = kept else {
             return (param, None);
         };
-        let Some(values) = handle.as_slice::<f32>() else {
-            return (param, None);
-        };
-        let to = self
-            .to
-            .or_else(|| Packed::lossless(pool::global(), values, [shape[0], shape[1]]))
-            .unwrap_or(WeightsType::F32);
-        let packed = Packed::new(pool::global(), values, [shape[0], shape[1]], to);
         // The numbers are in one place only: what stays behind is one zero, seen from everywhere.
         let dims: [usize; D] = std::array::from_fn(|axis| shape[axis]);
-        let empty = move |device: &burn::tensor::Device, _: bool| {
-            Tensor::<D>::zeros([1; D], device).expand(dims)
-        };
+        let empty = move |device: &Device, _: bool| Tensor::<D>::zeros([1; D], device).expand(dims);
         let base = Param::uninitialized(param.id, empty, device, false, shape);
-        let packed = Arc::new(packed);
-        (base, Some(Narrow { packed }))
+        (base, Some(Narrow { kept }))
+    }
+}
+
+impl Narrower {
+    fn packed<const D: usize>(&self, value: &Tensor<D>, shape: [usize; 2]) -> Option<Kept> {
+        let handle = ravel_kernels::tensor::on_cpu(value)?;
+        let values = handle.as_slice::<f32>()?;
+        let to = self
+            .to
+            .or_else(|| Packed::lossless(pool::global(), values, shape))
+            .unwrap_or(WeightsType::F32);
+        let packed = Packed::new(pool::global(), values, shape, to);
+        Some(Kept::Packed(Arc::new(packed)))
+    }
+
+    fn halved<const D: usize>(&self, param: &Param<Tensor<D>>, device: &Device) -> Option<Kept> {
+        let to = self.to.filter(|&to| multiplies(device, to));
+        let half = to.and_then(half)?;
+        let value = param.val();
+        let shape: [usize; 2] = value.dims()[..].try_into().ok()?;
+        Some(Kept::Half(Box::new(value.reshape(shape).cast(half))))
     }
 }
 
@@ -303,6 +377,51 @@ mod tests {
             let found = narrow.project(x.clone());
             assert_close("product", &found, &narrow.forward(x.clone()), 3e-2);
         }
+    }
+
+    /// As a device without packed weights keeps them; the CPU computes in halves, too.
+    struct Halver(WeightsType);
+
+    impl Reparameterizer for Halver {
+        type Reparam = Narrow;
+
+        fn reparameterize<const D: usize>(
+            &mut self,
+            _path: &str,
+            param: Param<Tensor<D>>,
+        ) -> (Param<Tensor<D>>, Option<Narrow>) {
+            let narrower = Narrower { to: Some(self.0) };
+            let kept = narrower.halved(&param, &device());
+            (param, kept.map(|kept| Narrow { kept }))
+        }
+    }
+
+    #[test]
+    fn weights_in_half_are_multiplied_in_half_and_can_still_be_read() {
+        let x = formula::<3>([2, 3, 64], 3, 1.0, &device());
+        let onto = formula::<3>([2, 3, 96], 4, 1.0, &device());
+        for (to, most) in [(WeightsType::F16, 2e-3), (WeightsType::Bf16, 2e-2)] {
+            for bias in [true, false] {
+                let plain = layer(bias);
+                let half = plain.clone().apply_reparameterization(Halver(to));
+                let kept = kept(&half.weight).expect("a weight in half");
+                assert!(matches!(kept, Kept::Half(weight) if weight.dtype() != x.dtype()));
+                assert_close("weight", &half.weight.val(), &plain.weight.val(), 4e-4);
+                let product = half.project(x.clone());
+                assert_eq!(product.dtype(), x.dtype());
+                assert_close("product", &product, &plain.project(x.clone()), most);
+                let sum = half.project_onto(x.clone(), onto.clone());
+                assert_close("onto", &sum, &(product.clone() + onto.clone()), 1e-6);
+                let curved = half.project_to(x.clone(), Activation::Silu);
+                let expected = Activation::Silu.forward(product.clone());
+                assert_close("curve", &curved, &expected, 1e-6);
+                let gated = half.project_gated(x.clone(), Activation::Silu);
+                let gate = Activation::Silu.forward(product.clone().narrow(2, 0, 48));
+                let expected = gate * product.narrow(2, 48, 48);
+                assert_close("gated", &gated, &expected, 1e-6);
+            }
+        }
+        assert!(half(WeightsType::Q8).is_none() && half(WeightsType::F32).is_none());
     }
 
     #[test]

@@ -3,11 +3,13 @@
 use std::str::FromStr;
 
 use burn::module::Module;
-use ravel_nn::{WeightsType, narrowed};
+use burn::tensor::Device;
+use ravel_nn::{WeightsType, multiplies, narrowed};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Of what type the weights of the sequence model's and the head's linear layers are kept on the CPU. Elsewhere they are f32.
+/// Of what type the weights of the sequence model's and the head's linear layers are kept. On other devices than the CPU they are f32, unless a half
+/// is asked for that the device computes in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum KeptAs {
@@ -52,6 +54,11 @@ impl KeptAs {
             Self::Q8 => Some(WeightsType::Q8),
             Self::Q4 => Some(WeightsType::Q4),
         }
+    }
+
+    /// Whether a device multiplies by such weights.
+    pub fn runs_on(self, device: &Device) -> bool {
+        self.fixed().is_none_or(|kind| multiplies(device, kind))
     }
 
     pub(crate) fn is_auto(&self) -> bool {

@@ -148,8 +148,8 @@ pub struct DeviceOptions {
 /// Of what type weights are kept.
 #[derive(Args, Clone, Copy)]
 pub struct WeightsOptions {
-    /// Keep the generator's weights on the CPU as `f32`, `f16`, `bf16`, `q8` or `q4`; `auto` takes the narrowest type that changes no
-    /// number. The pipeline's own without it.
+    /// Keep the generator's weights as `f32`, `f16`, `bf16`, `q8` or `q4`; `auto` takes the narrowest type that changes no
+    /// number. A GPU knows f32 and the halves that it computes in. The pipeline's own without it.
     #[arg(long, value_name = "TYPE")]
     pub weights_type: Option<KeptAs>,
 }
@@ -345,6 +345,26 @@ impl DeviceName {
                 "build it with `cargo build --release --features gpu`, or use `--device cpu`",
             )),
         }
+    }
+
+    /// As [`Self::open`], for weights of a type, which not every device multiplies by.
+    pub fn open_for(self, kept: KeptAs) -> Result<Device, Failure> {
+        let device = self.open()?;
+        if kept.runs_on(&device) {
+            return Ok(device);
+        }
+        #[cfg(feature = "gpu")]
+        let part = device.identity().map(|identity| identity.name);
+        #[cfg(not(feature = "gpu"))]
+        let part = None::<String>;
+        let part = part.map_or(String::new(), |name| format!(" ({name})"));
+        Err(Failure::input_with(
+            format!(
+                "--device {self}{part} does not multiply by weights of type {}",
+                kept.name()
+            ),
+            "use `--weights-type f32`, or `--device cpu`, which knows all types",
+        ))
     }
 }
 

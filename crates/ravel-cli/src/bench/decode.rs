@@ -70,7 +70,8 @@ pub fn run(options: &BenchDecodeOptions) -> Result<(), Failure> {
     let Some(preset) = options.preset.sequence() else {
         return scales::run(options);
     };
-    let device = options.bench.device.device.open()?;
+    let device = options.bench.device.device;
+    let device = device.open_for(sequence::kept(options.weights))?;
     let size = Size {
         at: options.at.unwrap_or(0),
         tokens: options.tokens.unwrap_or(TOKENS),

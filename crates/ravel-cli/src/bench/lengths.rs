@@ -37,7 +37,8 @@ struct Told {
 /// Runs it.
 pub fn run(options: &BenchPrefillOptions) -> Result<(), Failure> {
     let (bench, lengths) = (&options.bench, &options.lengths);
-    let device = bench.device.device.open()?;
+    let device = bench.device.device;
+    let device = device.open_for(sequence::kept(options.weights))?;
     let preset = name_of(&options.preset);
     let longest = lengths.iter().copied().max().unwrap_or(1);
     let model = sequence::open(&preset, options.weights, longest + 1, bench, &device)?;

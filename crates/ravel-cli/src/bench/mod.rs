@@ -74,7 +74,8 @@ fn image(options: &BenchImageOptions) -> Result<(), Failure> {
     if let Some(kept) = options.weights.weights_type {
         definition.weights_type = kept;
     }
-    let device = options.bench.device.device.open()?;
+    let device = options.bench.device.device;
+    let device = device.open_for(definition.weights_type)?;
     let start = Instant::now();
     seed(&options.bench, &device);
     let (parts, costs) = build_random(&definition, &source, &device)?;

@@ -28,7 +28,8 @@ pub fn run(options: &BenchPrefillOptions) -> Result<(), Failure> {
     if !options.lengths.is_empty() {
         return lengths::run(options);
     }
-    let device = bench.device.device.open()?;
+    let device = bench.device.device;
+    let device = device.open_for(sequence::kept(options.weights))?;
     let preset = name_of(&options.preset);
     let model = sequence::open(&preset, *weights, *positions, bench, &device)?;
     let mut machine = Machine::new(Some(model.costs.weight_bytes));

@@ -64,7 +64,8 @@ pub fn run(options: &BenchDecodeOptions) -> Result<(), Failure> {
     }
     let (mut definition, source) = pipelines::open(&preset)?;
     definition.weights_type = sequence::kept(options.weights);
-    let device = options.bench.device.device.open()?;
+    let device = options.bench.device.device;
+    let device = device.open_for(definition.weights_type)?;
     super::seed(&options.bench, &device);
     let (parts, costs) = build_random(&definition, &source, &device)?;
     let units = parts.head.units(&parts.tokenizer.image_spec().layout);

@@ -35,7 +35,8 @@ pub fn run(options: &BenchSpeechOptions) -> Result<(), Failure> {
     let (_, files) = shape.expect("a preset for every name");
     let (mut definition, _) = pipelines::of_files(&preset, files)?;
     definition.weights_type = sequence::kept(options.weights);
-    let device = bench.device.device.open()?;
+    let device = bench.device.device;
+    let device = device.open_for(definition.weights_type)?;
     let begin = Instant::now();
     super::seed(bench, &device);
     let (parts, costs) = build_random_speech(&definition, &device)?;
