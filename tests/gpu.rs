@@ -8,7 +8,7 @@ use std::path::Path;
 
 use ravel_media::read_image;
 
-use crate::command::ravel;
+use crate::command::{Run, ravel};
 use crate::training::{good, workshop};
 
 /// How a run's losses may differ between devices, as a share: five steps of float32 in another order of summation.
@@ -78,6 +78,74 @@ fn the_surest_picture_is_the_same_on_both_devices() {
             bytes("gpu.png") == bytes("again.png"),
             "{pipeline}: a device repeats itself"
         );
+    }
+}
+
+/// Makes a picture, with a few flags more.
+fn picture(folder: &Path, pipeline: &str, device: &str, out: &str, flags: &[&str]) -> Run {
+    let arguments = ["image", "a red heart", "--pipeline", pipeline, "--force"];
+    let place = ["--device", device, "-o", out];
+    ravel(folder, &[&arguments[..], &place, flags].concat())
+}
+
+/// Draws are made on the device, by the CPU's numbers. A code that fell to the other side of a border would change all that follows.
+#[test]
+fn a_drawn_picture_is_the_same_on_both_devices() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = [
+        &[][..],
+        &["--top-k", "5", "--temperature", "1"],
+        &["--top-p", "0.9", "--min-p", "0.01"],
+    ];
+    for pipeline in ["emoji-ar", "emoji-var"] {
+        for flags in flags {
+            let flags = [&["--seed", "3"], flags].concat();
+            for (out, device) in [
+                ("cpu.png", "cpu"),
+                ("gpu.png", "wgpu"),
+                ("again.png", "wgpu"),
+            ] {
+                good(picture(folder.path(), pipeline, device, out, &flags));
+            }
+            let difference = mean_difference(folder.path(), "cpu.png", "gpu.png");
+            assert!(
+                difference < BYTE,
+                "{pipeline} {flags:?}: bytes differ by {difference} on average"
+            );
+            let bytes = |name: &str| fs::read(folder.path().join(name)).unwrap();
+            assert!(
+                bytes("gpu.png") == bytes("again.png"),
+                "{pipeline} {flags:?}: a device repeats itself"
+            );
+        }
+    }
+}
+
+/// A device computes in half precision or says in a line that it does not; packed weights are the CPU's alone. Rounding may change codes, so
+/// that pictures are not compared.
+#[test]
+fn weights_in_half_run_where_the_device_computes_in_half() {
+    let folder = tempfile::tempdir().unwrap();
+    good(picture(
+        folder.path(),
+        "emoji-ar",
+        "cpu",
+        "cpu.png",
+        &["--temperature", "0"],
+    ));
+    for kind in ["f16", "bf16", "q8", "q4"] {
+        let out = format!("{kind}.png");
+        let flags = ["--temperature", "0", "--weights-type", kind];
+        let run = picture(folder.path(), "emoji-ar", "wgpu", &out, &flags);
+        if run.code == 0 && kind.ends_with("f16") {
+            let size = |name: &str| read_image(&folder.path().join(name)).unwrap().rgb.len();
+            assert_eq!(size(&out), size("cpu.png"), "{kind}");
+            continue;
+        }
+        let told = format!("does not multiply by weights of type {kind}");
+        assert!(run.code == 2 && run.err.contains(&told), "{}", run.err);
+        assert!(run.err.contains("--weights-type f32"), "{}", run.err);
+        assert!(!folder.path().join(&out).exists());
     }
 }
 
