@@ -8,7 +8,7 @@ use ravel_nn::conv::{ResidualBlock, kaiming_convolution, pixel_shuffle, pixel_un
 
 use crate::ChangeConfig;
 use crate::entering::{entering, spread};
-use crate::motion::{Shifts, best_shifts, matches, scores_around};
+use crate::motion::{Shifts, as_coded, best_shifts, matches, scores_around};
 
 /// How much a fresh decoder trusts what moved, against what it paints anew.
 const KEEP: f32 = 4.0;
@@ -63,14 +63,16 @@ impl ChangeEncoder {
     /// - returns: `[b, levels, h / stride, w / stride]`
     pub fn forward(&self, latest: Tensor<4>, frames: Tensor<5>) -> Tensor<4> {
         let patch = self.config.patch;
-        let shifts = Shifts::new(latest.clone(), self.config.reach);
+        let reach = self.config.reach;
+        let shifts = Shifts::new(latest.clone(), reach);
+        let told = Shifts::new(as_coded(latest.clone()), reach);
         let mut parts = vec![pixel_unshuffle(latest, patch)];
         let mut best = None;
         for at in 0..self.config.group {
             let frame: Tensor<4> = frames.clone().narrow(1, at, 1).squeeze_dim(1);
-            let costs = shifts.costs(&frame, patch);
-            best = Some(best_shifts(costs.clone(), self.config.reach));
-            parts.push(matches(costs));
+            let by = told.costs(&as_coded(frame.clone()), patch);
+            best = Some(best_shifts(by, reach));
+            parts.push(matches(shifts.costs(&frame, patch)));
             parts.push(pixel_unshuffle(frame, patch));
         }
         let grid = self.enter.forward(Tensor::cat(parts, 1));
