@@ -508,10 +508,10 @@ impl Recipe {
         }
         if let TaskConfig::VideoTokenizer(task) = &self.task
             && task.keep_first
-            && (task.groups == 0 || task.start_from.is_none())
+            && (task.groups == 0 || task.start_from.is_none() || task.model.later.moves_only)
         {
             return wrong(
-                "`keep-first` needs `start-from`, whose coder of first frames it keeps, and `groups` to train",
+                "`keep-first` needs `start-from`, whose coder of first frames it keeps, and `groups` to train, which `moves-only` leaves nothing to",
             );
         }
         if let TaskConfig::Speech(task) = &self.task {
