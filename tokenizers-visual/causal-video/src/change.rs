@@ -12,6 +12,7 @@ use ravel_nn::conv::{ResidualBlock, kaiming_convolution, pixel_shuffle, pixel_un
 use crate::ChangeConfig;
 use crate::entering::{entering, spread};
 use crate::motion::{Shifts, as_coded, best_shifts, matches, scores_around};
+use crate::moving::moved;
 
 /// How much a fresh decoder trusts what moved, against what it paints anew.
 const KEEP: f32 = 4.0;
@@ -48,20 +49,10 @@ pub fn motions(config: &ChangeConfig, latest: Tensor<4>, frame: Tensor<4>) -> Te
 /// - `latest`: `[b, 3, h, w]`
 /// - `vectors`: `[b, levels, h / stride, w / stride]`
 pub fn only_moved(config: &ChangeConfig, latest: Tensor<4>, vectors: Tensor<4>) -> Changed {
-    let reach = config.reach;
-    let from = config.shifts(vectors) * reach as f32;
-    let weights = |axis: usize| {
-        let from = from.clone().narrow(1, axis, 1);
-        let one = |at: usize| {
-            let apart = from.clone() - (at as f32 - reach as f32);
-            apart.abs().lower_elem(0.5).float()
-        };
-        Tensor::cat((0..config.steps()).map(one).collect(), 1)
-    };
+    let from = config.shifts(vectors) * config.reach as f32;
     let painted = from.clone().narrow(1, 0, 1).zeros_like();
-    let frame = Shifts::new(latest, reach).moved(&weights(0), &weights(1));
     Changed {
-        frames: frame.unsqueeze_dim(1),
+        frames: moved(latest, from).unsqueeze_dim(1),
         painted,
     }
 }

@@ -14,6 +14,7 @@ mod chunks;
 mod config;
 mod entering;
 mod motion;
+mod moving;
 mod per_frame;
 mod tokenizer;
 
