@@ -22,6 +22,8 @@ pub struct Shown {
     pub corrupt_codes: f64,
     /// The largest share of groups on canvases of the tokenizer's own whose codes are guessed rather than right.
     pub own_codes: f64,
+    /// Whether the channels of a clip change places at random.
+    pub recolour: bool,
 }
 
 /// What a model takes for the codes that come next on some canvases, by their features, `[batch, positions, feature_width]`; one
@@ -71,8 +73,7 @@ impl LessonBook {
 
     /// Lessons of `groups` groups each, from a place in the clip that `seed` draws.
     ///
-    /// `recolour`: whether the channels of the canvases change places at random, clip by clip. `guesser`: who guesses codes, if any
-    /// are to be guessed; it always is the same one.
+    /// `guesser`: who guesses codes, if any are to be guessed; it always is the same one.
     ///
     /// # Errors
     /// [`TrainError`] if a guess fails.
@@ -82,7 +83,6 @@ impl LessonBook {
         clips: &Clips,
         items: &[usize],
         groups: usize,
-        recolour: bool,
         guesser: Option<&Guesser<'_>>,
         seed: Seed,
         device: &Device,
@@ -96,18 +96,8 @@ impl LessonBook {
             let mut random = seed.indexed(row as u64).stream();
             let places = lesson.targets.len() / positions - groups + 1;
             let start = random.next_u32() as usize % places;
-            let order = match recolour {
-                true => CHANNELS[random.next_u32() as usize % CHANNELS.len()],
-                false => CHANNELS[0],
-            };
             let bytes = &lesson.canvases[start * frame..(start + groups) * frame];
-            for bytes in bytes.chunks_exact(frame) {
-                for channel in order {
-                    let plane = frame / 3;
-                    let bytes = &bytes[channel * plane..(channel + 1) * plane];
-                    canvases.extend(bytes.iter().map(|&byte| f32::from(byte) / 127.5 - 1.0));
-                }
-            }
+            canvases.extend(bytes.iter().map(|&byte| f32::from(byte) / 127.5 - 1.0));
             let span = start * positions..(start + groups) * positions;
             ids.extend(&lesson.ids[span.clone()]);
             targets.extend(&lesson.targets[span]);
@@ -144,13 +134,31 @@ impl LessonBook {
             .iter()
             .map(|&item| Part::beginning(&clips.train[item]))
             .collect();
-        let frames = parts.iter().map(|part| part.item.row.frames).min();
+        // As many of every clip, so that a lesson does not depend on what is worked out beside it.
+        let frames = clips.train.iter().map(|item| item.row.frames).min();
         let frames = frames.expect("there is a clip");
-        let clip = clips.tensor(&parts, frames, device);
+        let mut clip = clips.tensor(&parts, frames, device);
+        if self.shown.recolour {
+            clip = self.recoloured(clip, &new);
+        }
         let guess = guesser.map(|guesser| guesser(&new)).transpose()?;
         let lessons = self.taught(tokenizer, &new, clip, guess)?;
         self.known.extend(new.into_iter().zip(lessons));
         Ok(())
+    }
+
+    /// Each clip with its channels in an order that its number draws: before its codes are found, since how a thing moves is told by luma first.
+    ///
+    /// `clip`: `[items, frames, 3, size, size]`.
+    fn recoloured(&self, clip: Tensor<5>, items: &[usize]) -> Tensor<5> {
+        let rows = items.iter().enumerate().map(|(row, &item)| {
+            let seed = self.seed.indexed(item as u64).named("colours");
+            let order = CHANNELS[seed.stream().next_u32() as usize % CHANNELS.len()];
+            let row = clip.clone().narrow(0, row, 1);
+            let channels = order.map(|channel| row.clone().narrow(2, channel, 1));
+            Tensor::cat(channels.to_vec(), 2)
+        });
+        Tensor::cat(rows.collect(), 0)
     }
 
     /// `clip`: `[items, frames, 3, size, size]`.

@@ -206,7 +206,8 @@ fn disturbed(vectors: Tensor<4>, most: f64, seed: Seed) -> Tensor<4> {
     let draw = Tensor::<4>::random([batch, 1, rows, columns], even, &device);
     // Which of the five; none from five on.
     let which = (draw / share * 5.0).floor();
-    let around = vectors.clone().pad((1, 1, 1, 1), PadMode::Edge);
+    // A cell that is decoded by another's code teaches the other nothing.
+    let around = vectors.clone().detach().pad((1, 1, 1, 1), PadMode::Edge);
     let neighbour = |down: usize, right: usize| {
         let rows = around.clone().narrow(2, down, rows);
         rows.narrow(3, right, columns)
