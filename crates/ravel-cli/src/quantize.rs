@@ -1,5 +1,7 @@
 //! `ravel quantize`: a checkpoint with its weights in fewer bits.
 
+use std::path::Path;
+
 use ravel_kernels::WeightsType;
 use ravel_weights::{Checkpoint, WeightsError, quantize};
 use serde_json::json;
@@ -11,6 +13,12 @@ use crate::progress::say;
 /// Runs `ravel quantize`.
 pub fn run(options: &QuantizeOptions) -> Result<(), Failure> {
     let output = &options.output;
+    if output == Path::new("-") {
+        return Err(Failure::input_with(
+            "a checkpoint is not written to standard output",
+            "name a file",
+        ));
+    }
     if output.exists() && !options.force {
         return Err(Failure::input_with(
             format!("{} is there already", output.display()),
