@@ -220,12 +220,12 @@ impl LessonBook {
         group: usize,
     ) -> (Canvas, Vec<i32>) {
         let positions = tokenizer.video_spec().positions();
-        let size = tokenizer.video_spec().later_codebook_size;
+        let levels = &tokenizer.video_spec().later_levels;
         let device = next.device();
         let alone = |plan: &Plan| group >= plan.alone_from;
         for (plan, ids) in plans.iter().zip(ids.chunks_exact_mut(positions)) {
             if alone(plan) {
-                plan.corrupt(ids, size, group);
+                plan.corrupt(ids, levels, group);
             }
         }
         let as_tensor = |ids: &[i32]| -> Tensor<2, Int> {
@@ -282,8 +282,8 @@ impl Plan {
         }
     }
 
-    /// Wrong codes are those of another place or of a neighbouring id, half and half.
-    fn corrupt(&self, ids: &mut [i32], codebook_size: usize, group: usize) {
+    /// Wrong codes are those of another place or, where they are numbers of `levels`, as often those that are one level off in one number.
+    fn corrupt(&self, ids: &mut [i32], levels: &[usize], group: usize) {
         let mut random = self.seed.named("wrong").indexed(group as u64).stream();
         let right = ids.to_vec();
         for id in ids.iter_mut() {
@@ -292,10 +292,22 @@ impl Plan {
             }
             let draw = random.next_u32() as usize;
             *id = match draw % 2 {
-                0 => right[draw / 2 % right.len()],
-                _ => (*id + [-9, -1, 1, 9][draw / 2 % 4]).rem_euclid(codebook_size as i32),
+                1 if !levels.is_empty() => beside(*id, levels, draw / 2),
+                _ => right[draw / 2 % right.len()],
             };
         }
+    }
+}
+
+/// An id with one of its numbers one level up or down, as `draw` says; at the end of its levels it stays.
+fn beside(id: i32, levels: &[usize], draw: usize) -> i32 {
+    let (number, up) = (draw / 2 % levels.len(), draw % 2 == 1);
+    let stride: usize = levels[..number].iter().product();
+    let level = id as usize / stride % levels[number];
+    match up {
+        true if level + 1 < levels[number] => id + stride as i32,
+        false if level > 0 => id - stride as i32,
+        _ => id,
     }
 }
 
@@ -360,6 +372,24 @@ mod tests {
         let mut ids = vec![1; 400];
         plan(own).take(&mut ids, &[7; 400], group);
         ids
+    }
+
+    #[test]
+    fn an_id_beside_another_is_a_level_away_in_one_number() {
+        let levels = [3, 4];
+        for id in 0..12 {
+            for draw in 0..4 {
+                let found = beside(id, &levels, draw);
+                assert!((0..12).contains(&found));
+                let apart = [found % 3 - id % 3, found / 3 - id / 3].map(i32::abs);
+                assert!(apart[0] + apart[1] <= 1, "{id} to {found}");
+            }
+        }
+        assert_eq!(
+            [0, 1, 2, 3].map(|draw| beside(4, &levels, draw)),
+            [3, 5, 1, 7]
+        );
+        assert_eq!(beside(2, &levels, 1), 2);
     }
 
     #[test]

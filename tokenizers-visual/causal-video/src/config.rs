@@ -226,6 +226,7 @@ impl CausalVideoConfig {
             },
             first_codebook_size: first,
             later_codebook_size: later,
+            later_levels: self.later.levels.clone(),
             signal_size: (self.size, self.size),
             grid: (side, side),
             group: self.later.group,
