@@ -191,6 +191,35 @@ fn a_reader_that_goes_away_is_a_quiet_end() {
     assert_eq!(run.code, 0, "{}", run.err);
 }
 
+/// Each frame is a fragment of its own, so that who reads need not wait for the next key frame.
+#[cfg(feature = "video")]
+#[test]
+fn frames_leave_on_standard_output_one_by_one() {
+    let folder = folder();
+    clip(&folder.path().join("a.gif"), 6);
+    let arguments = ["video", "a.gif", "-o", "-", "--frames", "9"];
+    let run = good(ravel(folder.path(), &arguments));
+    let fragments = run.out.windows(4).filter(|four| four == b"moof").count();
+    assert!(fragments >= 9, "{fragments} fragments");
+}
+
+/// Encoders that read what nobody has written give other bytes when memory holds something else.
+#[cfg(feature = "video")]
+#[test]
+fn a_video_file_is_the_same_whatever_was_in_memory_before() {
+    let folder = folder();
+    clip(&folder.path().join("a.gif"), 6);
+    let made = |name: &str, filled: &str| {
+        let arguments = ["video", "a.gif", "-o", name, "--frames", "40"];
+        let mut run = command(folder.path(), &arguments);
+        good(from(run.env("MALLOC_PERTURB_", filled).output().unwrap()));
+        fs::read(folder.path().join(name)).unwrap()
+    };
+    let first = made("1.mp4", "1");
+    assert!(first == made("2.mp4", "85"));
+    assert!(first == made("3.mp4", "200"));
+}
+
 /// The whole way that a person goes: ffmpeg makes a clip, Ravel continues it, ffprobe reads what came out.
 #[cfg(feature = "video")]
 #[test]

@@ -109,7 +109,15 @@ fn requests_that_make_no_sense_are_refused() {
     go(&["--frames", "1000000000"], "1000000000 new frames");
     go(&["--context", "0"], "at least two");
     go(&["-o", "a.gif"], "exists already");
+    go(&["-o", "a.gif", "--force"], "the clip that goes on");
     go(&["-o", "a.txt"], ".mp4");
+    go(&["-o", "b.gif", "--report=b.gif"], "a clip's place");
+    go(&["-o", "b.gif", "--report=./a.gif", "--force"], "a clip's place");
+    go(&["-o", "b.gif", "--report=nowhere/b.jsonl"], "no folder nowhere");
+    fs::create_dir(folder.path().join("seen")).unwrap();
+    fs::write(folder.path().join("seen/frame-00003.png"), "there").unwrap();
+    go(&["-o", "b.gif", "--preview", "seen"], "frame-00003.png");
+    assert_eq!(fs::read_dir(folder.path().join("seen")).unwrap().count(), 1);
     go(&["-o", "b.gif", "--pipeline", "emoji-ar"], "text-to-image");
     go(&["-o", "b.gif", "--pipeline", "nothing"], "no pipeline");
     let run = ravel(folder.path(), &["video", "a.gif", "--fps", "0"]);
@@ -117,6 +125,32 @@ fn requests_that_make_no_sense_are_refused() {
     assert!(run.err.contains("30000/1001"), "{}", run.err);
     let run = ravel(folder.path(), &["replay", "a.gif"]);
     assert_eq!(run.code, 2, "{}", run.err);
+}
+
+/// Rows of clips that contradict themselves, each named by its line.
+#[test]
+fn rows_that_make_no_sense_are_refused_before_a_picture_is_read() {
+    let folder = folder();
+    let go = |row: &str, expected: &str| {
+        fs::write(folder.path().join("rows.jsonl"), row).unwrap();
+        let run = ravel(
+            folder.path(),
+            &["eval", "--pipeline", "sprites", "--data", "rows.jsonl"],
+        );
+        check_refused(&run, expected);
+        assert!(run.err.contains("line 1"), "{}", run.err);
+    };
+    let object = |size: &str, x: &str| {
+        format!(
+            r#"{{"file":"a.png","frames":2,"objects":[{{"what":"ball","size":{size},"x":{x},"y":[1,2]}}]}}"#
+        )
+    };
+    go(&object("8", "[1]"), "ball has 1 places x");
+    go(&object("1000000000", "[1,2]"), "1000000000 pixels large");
+    go(&object("8", "[1,1e300]"), "far outside");
+    let still = r#"{"file":"a.png","frames":2,"frames-per-second":0}"#;
+    go(still, "frames per second");
+    go(&object("8", "[1,2]"), "a.png");
 }
 
 #[cfg(not(feature = "video"))]

@@ -26,7 +26,7 @@ const SHEET_FRAMES: usize = 16;
 pub fn run(options: &EvalOptions) -> Result<(), Failure> {
     let pipeline = pipelines::video_continuation(&options.pipeline, options.weights)?;
     let (size, _) = pipeline.frame_size();
-    let clips = Clips::read(&DataConfig {
+    let clips = Clips::read_held_out(&DataConfig {
         rows: options
             .data
             .clone()
@@ -160,6 +160,7 @@ fn sheet(shown: &[(Clip, Clip)], given: usize) -> ravel_media::Picture {
         .unwrap_or(1)
         .min(SHEET_FRAMES);
     let mut pictures = Vec::new();
+    let given = given.min(columns);
     for (truth, new) in shown {
         let made = Tensor::cat(
             vec![
@@ -184,7 +185,9 @@ fn tell(report: &ContinuationReport, options: &EvalOptions) {
         "{} clips, {} objects, {} frames given, {} new; ours / last frame again / blocks straight on",
         report.clips, report.objects, options.given, options.frames
     ));
-    say("frame        PSNR dB                 SSIM            position px     present  drift   ms");
+    say(
+        "frame        PSNR dB                 SSIM            position px     present / true  drift   ms",
+    );
     let three = |found: Option<Compared>, digits: usize| match found {
         None => "-".to_string(),
         Some(Compared { ours, copy, linear }) => {
@@ -193,12 +196,14 @@ fn tell(report: &ContinuationReport, options: &EvalOptions) {
     };
     for row in &report.frames {
         say(&format!(
-            "{:5}  {:>20}  {:>21}  {:>20}  {:6.1}%  {:5.1}  {:5.0}",
+            "{:5}  {:>20}  {:>21}  {:>20}  {:6.1}% {:>7}  {:5.1}  {:5.0}",
             row.frame,
             three(row.psnr, 1),
             three(row.ssim, 3),
             three(row.position, 1),
             100.0 * row.present,
+            row.present_true
+                .map_or("-".to_string(), |share| format!("{:.1}%", 100.0 * share)),
             row.drift,
             row.milliseconds
         ));

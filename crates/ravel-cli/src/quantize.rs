@@ -1,7 +1,9 @@
 //! `ravel quantize`: a checkpoint with its weights in fewer bits.
 
+use std::path::Path;
+
 use ravel_kernels::WeightsType;
-use ravel_weights::{Checkpoint, WeightsError, quantize};
+use ravel_weights::{Checkpoint, quantize};
 use serde_json::json;
 
 use crate::arguments::{NarrowType, QuantizeOptions};
@@ -11,6 +13,12 @@ use crate::progress::say;
 /// Runs `ravel quantize`.
 pub fn run(options: &QuantizeOptions) -> Result<(), Failure> {
     let output = &options.output;
+    if output == Path::new("-") {
+        return Err(Failure::input_with(
+            "a checkpoint is not written to standard output",
+            "name a file",
+        ));
+    }
     if output.exists() && !options.force {
         return Err(Failure::input_with(
             format!("{} is there already", output.display()),
@@ -33,10 +41,7 @@ pub fn run(options: &QuantizeOptions) -> Result<(), Failure> {
         NarrowType::Q4 => WeightsType::Q4,
     };
     let checkpoint = Checkpoint::open(&options.input).map_err(Failure::input)?;
-    let told = quantize(&checkpoint, output, to).map_err(|error| match error {
-        WeightsError::File { .. } => Failure::runtime(error),
-        error => Failure::input(error),
-    })?;
+    let told = quantize(&checkpoint, output, to).map_err(Failure::input)?;
     let bytes = std::fs::metadata(output).map_err(Failure::runtime)?.len();
     say(&match options.json {
         true => json!({

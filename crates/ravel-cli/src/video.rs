@@ -77,13 +77,7 @@ pub fn run(options: &VideoOptions) -> Result<(), Failure> {
             "name a file with -o, or a file for the report with --report=FILE",
         ));
     }
-    if let Some(report) = options
-        .report
-        .as_deref()
-        .filter(|path| *path != Path::new("-"))
-    {
-        check_free(report, options.force)?;
-    }
+    check_places(options, &output)?;
     let mut given = Given::open(&options.input, options.fps)?;
     let pipeline = pipelines::video_continuation_on(
         &options.pipeline,
@@ -104,6 +98,54 @@ fn named(input: &Path) -> PathBuf {
         "gif"
     };
     PathBuf::from(format!("{stem}-continued.{extension}"))
+}
+
+/// Checks before any work that what is written replaces nothing that is read, nothing else that is written, and nothing that is there
+/// without `--force`.
+fn check_places(options: &VideoOptions, output: &Path) -> Result<(), Failure> {
+    if is_same(&options.input, output) {
+        return Err(Failure::input_with(
+            format!("{} is the clip that goes on", output.display()),
+            "name another file with -o",
+        ));
+    }
+    let report = options.report.as_deref();
+    if let Some(report) = report.filter(|path| *path != Path::new("-")) {
+        check_free(report, options.force)?;
+        if report == output || is_same(report, output) || is_same(report, &options.input) {
+            return Err(Failure::input_with(
+                format!("--report={}: it is a clip's place", report.display()),
+                "name another file for the report",
+            ));
+        }
+        let folder = report.parent().filter(|folder| *folder != Path::new(""));
+        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+            return Err(Failure::input_with(
+                format!("there is no folder {}", folder.display()),
+                "make it first, or name another",
+            ));
+        }
+    }
+    if let Some(folder) = options.preview.as_deref().filter(|folder| folder.is_dir()) {
+        let frames = (1..=options.frames).map(|number| preview(folder, number));
+        for frame in frames {
+            check_free(&frame, options.force)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether two names are of one file or folder that is there.
+fn is_same(one: &Path, other: &Path) -> bool {
+    match (one.canonicalize(), other.canonicalize()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    }
+}
+
+/// Where a new frame's preview goes, counted from one.
+fn preview(folder: &Path, number: usize) -> PathBuf {
+    folder.join(format!("frame-{number:05}.png"))
 }
 
 fn check_free(path: &Path, force: bool) -> Result<(), Failure> {
@@ -329,7 +371,7 @@ impl<'a> Job<'a> {
             match &options.preview {
                 None => Ok(()),
                 Some(folder) => {
-                    let name = folder.join(format!("frame-{shown:05}.png"));
+                    let name = preview(folder, shown);
                     Ok(write_new(&name, &encode_png(picture, &[]), options.force)?)
                 }
             }
@@ -442,6 +484,12 @@ pub fn replay(options: &ReplayOptions, said: Said) -> Result<(), Failure> {
     };
     let wrong = |_| Failure::input(format!("{shown}: its metadata names no rate"));
     let rate: FrameRate = said.frames_per_second.parse().map_err(wrong)?;
+    if !(1..=MOST).contains(&said.how.frames) {
+        return Err(Failure::input(format!(
+            "{shown}: its metadata asks for {} new frames, 1 to {MOST} are possible",
+            said.how.frames
+        )));
+    }
     let mut given = Given::open(&input, said.resampled.then_some(rate))?;
     let pipeline = pipelines::video_continuation_on(
         &said.how.pipeline,

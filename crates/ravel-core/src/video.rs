@@ -64,6 +64,8 @@ pub struct VideoSpec {
     pub first_codebook_size: usize,
     /// Ids that the codes of later groups may have: what a next-frame head predicts.
     pub later_codebook_size: usize,
+    /// Levels of each number that a later code stands for, the first turning fastest; none where ids are in no order.
+    pub later_levels: Vec<usize>,
     /// Height and width of a frame in pixels.
     pub signal_size: (usize, usize),
     /// Rows and columns of the codes of a group.

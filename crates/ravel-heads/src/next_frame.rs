@@ -22,6 +22,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::positive;
 
+/// Most frames of a window: room for all of them is taken at the start.
+const LONGEST: usize = 4096;
+
 /// What fixes a next-frame head.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -60,6 +63,13 @@ impl NextFrameConfig {
         positive("codebook-size", self.codebook_size)?;
         positive("feature-width", self.feature_width)?;
         positive("window", self.window)?;
+        if self.window > LONGEST {
+            return Err(Error::Config {
+                field: "window".into(),
+                found: self.window.to_string(),
+                expected: format!("{LONGEST} frames at most"),
+            });
+        }
         if let Some(far) = &self.far {
             positive("far.frames", far.frames)?;
             positive("far.pool", far.pool)?;

@@ -368,4 +368,9 @@ fn definitions_name_their_kind_and_typos_are_refused() {
     );
     let zero = read(r#"{"kind": "next-scale", "codebook-size": 0}"#).expect("well-formed");
     assert!(zero.validate().is_err());
+    let long =
+        r#"{"kind": "next-frame", "codebook-size": 4, "feature-width": 4, "window": 16777216}"#;
+    let long = read(long).expect("well-formed").validate();
+    let told = long.expect_err("more than there is room for").to_string();
+    assert!(told.contains("4096 frames at most"), "{told}");
 }

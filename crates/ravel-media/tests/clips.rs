@@ -101,6 +101,10 @@ fn a_folder_is_read_in_the_order_of_its_numbers() {
     fs::write(folder.path().join(".hidden.png"), "no frame").unwrap();
     let (found, _) = read(folder.path()).unwrap();
     assert_eq!(found, [1, 2, 10].map(|index| frame(16, 12, index)));
+    // Whatever rate is asked for, each stands once.
+    let reader = ClipReader::open(folder.path(), Some(rate("24"))).unwrap();
+    assert_eq!(reader.info().rate, Some(rate("24")));
+    assert_eq!(reader.count(), 3);
     let odd = encode_png(&frame(18, 12, 0), &[]);
     fs::write(folder.path().join("shot-3.png"), odd).unwrap();
     assert!(refused(folder.path()).contains("18 x 12"));

@@ -49,6 +49,70 @@ impl ClipRow {
     pub fn caption(&self) -> &str {
         self.caption.as_deref().unwrap_or(&self.kind)
     }
+
+    fn is_held_out(&self) -> bool {
+        self.split == "held-out"
+    }
+
+    /// Checks what it says of a clip whose frames are `side` pixels a side, in words for people.
+    fn validate(&self, side: usize) -> Result<(), String> {
+        if !(self.frames_per_second.is_finite() && self.frames_per_second > 0.0) {
+            let found = self.frames_per_second;
+            return Err(format!(
+                "{found} frames per second, expected more than zero"
+            ));
+        }
+        for object in &self.objects {
+            let what = &object.what;
+            if !(1..=side).contains(&object.size) {
+                let found = object.size;
+                return Err(format!(
+                    "{what} is {found} pixels large, expected 1 to {side}"
+                ));
+            }
+            for (axis, places) in [("x", &object.x), ("y", &object.y)] {
+                if places.len() < self.frames {
+                    let (found, frames) = (places.len(), self.frames);
+                    return Err(format!(
+                        "{what} has {found} places {axis}, expected one for each of {frames} frames"
+                    ));
+                }
+                // As far outside as a frame is wide, nobody looks for it.
+                let near = |place: &f64| place.abs() <= 2.0 * side as f64;
+                if let Some(found) = places.iter().find(|place| !near(place)) {
+                    return Err(format!(
+                        "{what} is at {axis} = {found}, far outside the frame"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The rows of a file with the numbers of their lines, from one.
+fn rows(config: &DataConfig) -> Result<Vec<(usize, ClipRow)>, TrainError> {
+    let text = std::fs::read_to_string(&config.rows).map_err(|error| {
+        wrong(
+            config,
+            format!("{error} (`make data-video` builds the default clips)"),
+        )
+    })?;
+    let lines = text.lines().enumerate();
+    let lines = lines.filter(|(_, line)| !line.trim().is_empty());
+    lines
+        .map(|(at, line)| match serde_json::from_str(line) {
+            Ok(row) => Ok((at + 1, row)),
+            Err(error) => Err(wrong(config, format!("line {}: {error}", at + 1))),
+        })
+        .collect()
+}
+
+fn wrong(config: &DataConfig, reason: String) -> TrainError {
+    TrainError::Data {
+        path: config.rows.clone(),
+        reason,
+    }
 }
 
 /// Where an object is.
@@ -90,41 +154,42 @@ impl Clips {
     /// # Errors
     /// [`TrainError::Data`] names the file and line of the first row that cannot be used.
     pub fn read(config: &DataConfig) -> Result<Self, TrainError> {
-        let path = &config.rows;
-        let wrong = |reason: String| TrainError::Data {
-            path: path.clone(),
-            reason,
-        };
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            wrong(format!(
-                "{error} (`make data-video` builds the default clips)"
-            ))
-        })?;
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let lines: Vec<(usize, &str)> = text.lines().enumerate().collect();
-        let read: Vec<Result<ClipItem, TrainError>> = lines
+        let clips = Self::of(config, rows(config)?)?;
+        match clips.train.is_empty() {
+            true => Err(wrong(config, "no training clip in it".into())),
+            false => Ok(clips),
+        }
+    }
+
+    /// Reads what is held out alone, or all where nothing is.
+    ///
+    /// # Errors
+    /// As [`Clips::read`], of the rows that are read.
+    pub fn read_held_out(config: &DataConfig) -> Result<Self, TrainError> {
+        let mut rows = rows(config)?;
+        if rows.iter().any(|(_, row)| row.is_held_out()) {
+            rows.retain(|(_, row)| row.is_held_out());
+        }
+        Self::of(config, rows)
+    }
+
+    fn of(config: &DataConfig, rows: Vec<(usize, ClipRow)>) -> Result<Self, TrainError> {
+        let folder = config.rows.parent().unwrap_or(Path::new("."));
+        let read: Vec<Result<ClipItem, TrainError>> = rows
             .into_par_iter()
-            .filter(|(_, line)| !line.trim().is_empty())
-            .map(|(at, line)| {
-                let place = |reason: String| wrong(format!("line {}: {reason}", at + 1));
-                let row: ClipRow =
-                    serde_json::from_str(line).map_err(|error| place(error.to_string()))?;
+            .map(|(line, row)| {
+                let place = |reason: String| wrong(config, format!("line {line}: {reason}"));
+                row.validate(config.size).map_err(place)?;
                 read_clip(folder, row, config.size).map_err(place)
             })
             .collect();
         let all: Result<Vec<ClipItem>, TrainError> = read.into_iter().collect();
-        let (held_out, train) = all?
-            .into_iter()
-            .partition(|item| item.row.split == "held-out");
-        let clips = Self {
+        let (held_out, train) = all?.into_iter().partition(|item| item.row.is_held_out());
+        Ok(Self {
             size: config.size,
             train,
             held_out,
-        };
-        if clips.train.is_empty() {
-            return Err(wrong("no training clip in it".into()));
-        }
-        Ok(clips)
+        })
     }
 
     /// Some frames of some clips.

@@ -22,6 +22,8 @@ pub struct Shown {
     pub corrupt_codes: f64,
     /// The largest share of groups on canvases of the tokenizer's own whose codes are guessed rather than right.
     pub own_codes: f64,
+    /// Whether the channels of a clip change places at random.
+    pub recolour: bool,
 }
 
 /// What a model takes for the codes that come next on some canvases, by their features, `[batch, positions, feature_width]`; one
@@ -71,8 +73,7 @@ impl LessonBook {
 
     /// Lessons of `groups` groups each, from a place in the clip that `seed` draws.
     ///
-    /// `recolour`: whether the channels of the canvases change places at random, clip by clip. `guesser`: who guesses codes, if any
-    /// are to be guessed; it always is the same one.
+    /// `guesser`: who guesses codes, if any are to be guessed; it always is the same one.
     ///
     /// # Errors
     /// [`TrainError`] if a guess fails.
@@ -82,7 +83,6 @@ impl LessonBook {
         clips: &Clips,
         items: &[usize],
         groups: usize,
-        recolour: bool,
         guesser: Option<&Guesser<'_>>,
         seed: Seed,
         device: &Device,
@@ -96,18 +96,8 @@ impl LessonBook {
             let mut random = seed.indexed(row as u64).stream();
             let places = lesson.targets.len() / positions - groups + 1;
             let start = random.next_u32() as usize % places;
-            let order = match recolour {
-                true => CHANNELS[random.next_u32() as usize % CHANNELS.len()],
-                false => CHANNELS[0],
-            };
             let bytes = &lesson.canvases[start * frame..(start + groups) * frame];
-            for bytes in bytes.chunks_exact(frame) {
-                for channel in order {
-                    let plane = frame / 3;
-                    let bytes = &bytes[channel * plane..(channel + 1) * plane];
-                    canvases.extend(bytes.iter().map(|&byte| f32::from(byte) / 127.5 - 1.0));
-                }
-            }
+            canvases.extend(bytes.iter().map(|&byte| f32::from(byte) / 127.5 - 1.0));
             let span = start * positions..(start + groups) * positions;
             ids.extend(&lesson.ids[span.clone()]);
             targets.extend(&lesson.targets[span]);
@@ -144,13 +134,31 @@ impl LessonBook {
             .iter()
             .map(|&item| Part::beginning(&clips.train[item]))
             .collect();
-        let frames = parts.iter().map(|part| part.item.row.frames).min();
+        // As many of every clip, so that a lesson does not depend on what is worked out beside it.
+        let frames = clips.train.iter().map(|item| item.row.frames).min();
         let frames = frames.expect("there is a clip");
-        let clip = clips.tensor(&parts, frames, device);
+        let mut clip = clips.tensor(&parts, frames, device);
+        if self.shown.recolour {
+            clip = self.recoloured(clip, &new);
+        }
         let guess = guesser.map(|guesser| guesser(&new)).transpose()?;
         let lessons = self.taught(tokenizer, &new, clip, guess)?;
         self.known.extend(new.into_iter().zip(lessons));
         Ok(())
+    }
+
+    /// Each clip with its channels in an order that its number draws: before its codes are found, since how a thing moves is told by luma first.
+    ///
+    /// `clip`: `[items, frames, 3, size, size]`.
+    fn recoloured(&self, clip: Tensor<5>, items: &[usize]) -> Tensor<5> {
+        let rows = items.iter().enumerate().map(|(row, &item)| {
+            let seed = self.seed.indexed(item as u64).named("colours");
+            let order = CHANNELS[seed.stream().next_u32() as usize % CHANNELS.len()];
+            let row = clip.clone().narrow(0, row, 1);
+            let channels = order.map(|channel| row.clone().narrow(2, channel, 1));
+            Tensor::cat(channels.to_vec(), 2)
+        });
+        Tensor::cat(rows.collect(), 0)
     }
 
     /// `clip`: `[items, frames, 3, size, size]`.
@@ -212,12 +220,12 @@ impl LessonBook {
         group: usize,
     ) -> (Canvas, Vec<i32>) {
         let positions = tokenizer.video_spec().positions();
-        let size = tokenizer.video_spec().later_codebook_size;
+        let levels = &tokenizer.video_spec().later_levels;
         let device = next.device();
         let alone = |plan: &Plan| group >= plan.alone_from;
         for (plan, ids) in plans.iter().zip(ids.chunks_exact_mut(positions)) {
             if alone(plan) {
-                plan.corrupt(ids, size, group);
+                plan.corrupt(ids, levels, group);
             }
         }
         let as_tensor = |ids: &[i32]| -> Tensor<2, Int> {
@@ -274,8 +282,8 @@ impl Plan {
         }
     }
 
-    /// Wrong codes are those of another place or of a neighbouring id, half and half.
-    fn corrupt(&self, ids: &mut [i32], codebook_size: usize, group: usize) {
+    /// Wrong codes are those of another place or, where they are numbers of `levels`, as often those that are one level off in one number.
+    fn corrupt(&self, ids: &mut [i32], levels: &[usize], group: usize) {
         let mut random = self.seed.named("wrong").indexed(group as u64).stream();
         let right = ids.to_vec();
         for id in ids.iter_mut() {
@@ -284,10 +292,22 @@ impl Plan {
             }
             let draw = random.next_u32() as usize;
             *id = match draw % 2 {
-                0 => right[draw / 2 % right.len()],
-                _ => (*id + [-9, -1, 1, 9][draw / 2 % 4]).rem_euclid(codebook_size as i32),
+                1 if !levels.is_empty() => beside(*id, levels, draw / 2),
+                _ => right[draw / 2 % right.len()],
             };
         }
+    }
+}
+
+/// An id with one of its numbers one level up or down, as `draw` says; at the end of its levels it stays.
+fn beside(id: i32, levels: &[usize], draw: usize) -> i32 {
+    let (number, up) = (draw / 2 % levels.len(), draw % 2 == 1);
+    let stride: usize = levels[..number].iter().product();
+    let level = id as usize / stride % levels[number];
+    match up {
+        true if level + 1 < levels[number] => id + stride as i32,
+        false if level > 0 => id - stride as i32,
+        _ => id,
     }
 }
 
@@ -352,6 +372,24 @@ mod tests {
         let mut ids = vec![1; 400];
         plan(own).take(&mut ids, &[7; 400], group);
         ids
+    }
+
+    #[test]
+    fn an_id_beside_another_is_a_level_away_in_one_number() {
+        let levels = [3, 4];
+        for id in 0..12 {
+            for draw in 0..4 {
+                let found = beside(id, &levels, draw);
+                assert!((0..12).contains(&found));
+                let apart = [found % 3 - id % 3, found / 3 - id / 3].map(i32::abs);
+                assert!(apart[0] + apart[1] <= 1, "{id} to {found}");
+            }
+        }
+        assert_eq!(
+            [0, 1, 2, 3].map(|draw| beside(4, &levels, draw)),
+            [3, 5, 1, 7]
+        );
+        assert_eq!(beside(2, &levels, 1), 2);
     }
 
     #[test]

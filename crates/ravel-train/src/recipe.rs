@@ -496,9 +496,10 @@ impl Recipe {
         if let TaskConfig::VideoTokenizer(task) = &self.task
             && task.groups == 0
             && task.start_from.is_none()
+            && !task.model.later.moves_only
         {
             return wrong(
-                "`groups` must be at least 1, or `start-from` name a run whose groups are kept",
+                "`groups` must be at least 1 unless codes only move pixels (`moves-only`) or `start-from` names a run whose groups are kept",
             );
         }
         if let TaskConfig::VideoTokenizer(task) = &self.task
@@ -508,10 +509,10 @@ impl Recipe {
         }
         if let TaskConfig::VideoTokenizer(task) = &self.task
             && task.keep_first
-            && (task.groups == 0 || task.start_from.is_none())
+            && (task.groups == 0 || task.start_from.is_none() || task.model.later.moves_only)
         {
             return wrong(
-                "`keep-first` needs `start-from`, whose coder of first frames it keeps, and `groups` to train",
+                "`keep-first` needs `start-from`, whose coder of first frames it keeps, and `groups` that something is to be learned of (not `moves-only`)",
             );
         }
         if let TaskConfig::Speech(task) = &self.task {

@@ -75,7 +75,8 @@ impl VideoGeneratorTask {
         let spec = tokenizer.video_spec().clone();
         config.backbone.validate()?;
         config.head.validate_for(&spec, config.backbone.axes())?;
-        clips.check_length((1 + config.groups * spec.group).max(GIVEN + NEW))?;
+        let measured = given(spec.group) + NEW.div_ceil(spec.group) * spec.group;
+        clips.check_length((1 + config.groups * spec.group).max(measured))?;
         let seed = Seed::new(recipe.seed);
         let captions = match &config.text {
             Some(text) => Some(ClipCaptions::new(text, &clips, seed.named("captions"))?),
@@ -103,6 +104,7 @@ impl VideoGeneratorTask {
             clean: config.clean,
             corrupt_codes: config.corrupt_codes,
             own_codes: config.own_codes,
+            recolour: config.recolour,
         };
         Ok(Self {
             batches: Batches::new(seed.named("order"), clips.train.len(), recipe.batch),
@@ -184,7 +186,7 @@ impl VideoGeneratorTask {
     fn continued(&self, parts: &[Part<'_>]) -> Result<(Tensor<5>, Tensor<5>), TrainError> {
         let tokenizer = &self.tokenizer;
         let group = tokenizer.video_spec().group;
-        let given = 1 + (GIVEN - 1) / group * group;
+        let given = given(group);
         let total = given + NEW.div_ceil(group) * group;
         let truth = self.clips.tensor(parts, total, &self.device);
         let items: Vec<&ClipItem> = parts.iter().map(|part| part.item).collect();
@@ -213,6 +215,11 @@ impl VideoGeneratorTask {
         }
         Ok((truth, Tensor::cat(out, 1)))
     }
+}
+
+/// Frames that are given for a validation: the first one and whole groups.
+fn given(group: usize) -> usize {
+    1 + (GIVEN - 1) / group * group
 }
 
 /// What a model is told of some clips.
@@ -295,7 +302,6 @@ impl Task for VideoGeneratorTask {
             clips,
             &items,
             self.config.groups,
-            self.config.recolour,
             guesser.as_ref().map(|guesser| guesser as _),
             self.seed.named("places").indexed(step as u64),
             device,
@@ -317,7 +323,7 @@ impl Task for VideoGeneratorTask {
     fn validate(&self) -> Result<BTreeMap<String, f64>, TrainError> {
         let (truth, found) = self.continued(&self.held_out())?;
         let [_, total, ..] = truth.dims();
-        let new = total - NEW;
+        let new = given(self.tokenizer.video_spec().group);
         let last = truth.clone().narrow(1, new - 1, 1);
         let mut copied = vec![truth.clone().narrow(1, 0, new)];
         copied.extend((new..total).map(|_| last.clone()));

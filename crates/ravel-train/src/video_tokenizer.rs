@@ -120,7 +120,7 @@ impl VideoTokenizerTask {
                 config.wrong_codes,
                 seed.named("wrong").indexed(at as u64),
             );
-            let changed = self.model.later_decoder.forward(latest, vectors);
+            let changed = self.model.changed(latest, vectors);
             let share = changed.painted.mean();
             let [_, time, channels, height, width] = wanted.dims();
             let flat = [batch * time, channels, height, width];
@@ -157,7 +157,7 @@ impl VideoTokenizerTask {
         for at in 0..self.config.groups {
             let wanted = frames.clone().narrow(1, 1 + at * group, group);
             let (vectors, found) = self.average.later_codes(latest.clone(), wanted);
-            let changed = self.average.later_decoder.forward(latest, vectors);
+            let changed = self.average.changed(latest, vectors);
             let frames = changed.frames.clamp(-1.0, 1.0);
             latest = frames.clone().narrow(1, group - 1, 1).squeeze_dim(1);
             let found = found.into_data().convert::<u32>();
@@ -206,7 +206,8 @@ fn disturbed(vectors: Tensor<4>, most: f64, seed: Seed) -> Tensor<4> {
     let draw = Tensor::<4>::random([batch, 1, rows, columns], even, &device);
     // Which of the five; none from five on.
     let which = (draw / share * 5.0).floor();
-    let around = vectors.clone().pad((1, 1, 1, 1), PadMode::Edge);
+    // A cell that is decoded by another's code teaches the other nothing.
+    let around = vectors.clone().detach().pad((1, 1, 1, 1), PadMode::Edge);
     let neighbour = |down: usize, right: usize| {
         let rows = around.clone().narrow(2, down, rows);
         rows.narrow(3, right, columns)

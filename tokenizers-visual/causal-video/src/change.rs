@@ -1,4 +1,7 @@
 //! The coder of later groups: what changed since the canvas, seen from the canvas.
+//!
+//! The first two numbers of a code say where its cell comes from. They are found by search ([`motions`]), not learned. What else there is to say,
+//! and how a decoder takes it all, is learned ([`ChangeEncoder`], [`ChangeDecoder`]), unless pixels are only moved ([`only_moved`]).
 
 use burn::module::Module;
 use burn::nn::conv::Conv2d;
@@ -8,7 +11,8 @@ use ravel_nn::conv::{ResidualBlock, kaiming_convolution, pixel_shuffle, pixel_un
 
 use crate::ChangeConfig;
 use crate::entering::{entering, spread};
-use crate::motion::{Shifts, best_shifts, matches, scores_around};
+use crate::motion::{Shifts, as_coded, best_shifts, matches, scores_around};
+use crate::moving::moved;
 
 /// How much a fresh decoder trusts what moved, against what it paints anew.
 const KEEP: f32 = 4.0;
@@ -26,9 +30,45 @@ pub struct Changed {
     pub painted: Tensor<4>,
 }
 
-/// Frames and canvas to latents.
+/// The first two numbers of all latents: each cell's best shift, down and right, in a group's last frame.
 ///
-/// The first two numbers of a latent are the cell's best shift, down and right, in the group's last frame; the others are learned.
+/// # Shapes
+/// - `latest`, `frame`: `[b, 3, h, w]`
+/// - returns: `[b, 2, h / stride, w / stride]`, to be bounded by tanh
+pub fn motions(config: &ChangeConfig, latest: Tensor<4>, frame: Tensor<4>) -> Tensor<4> {
+    let shifts = Shifts::new(as_coded(latest), config.reach);
+    let costs = shifts.costs(&as_coded(frame), config.patch);
+    let best = best_shifts(costs, config.reach) * INSIDE;
+    // Quantizers bound by tanh; this is its inverse.
+    ((best.clone() + 1.0) / (best.neg() + 1.0)).log() * 0.5
+}
+
+/// The canvas with its pixels moved as the first two numbers of the codes say, and nothing else.
+///
+/// # Shapes
+/// - `latest`: `[b, 3, h, w]`
+/// - `vectors`: `[b, levels, h / stride, w / stride]`
+pub fn only_moved(config: &ChangeConfig, latest: Tensor<4>, vectors: Tensor<4>) -> Changed {
+    let from = config.shifts(vectors) * config.reach as f32;
+    let painted = from.clone().narrow(1, 0, 1).zeros_like();
+    Changed {
+        frames: moved(latest, from).unsqueeze_dim(1),
+        painted,
+    }
+}
+
+impl ChangeConfig {
+    /// Where each pixel comes from, as shares of the reach, by the codes alone: `[b, 2, h, w]`.
+    fn shifts(&self, vectors: Tensor<4>) -> Tensor<4> {
+        let shares = vectors.narrow(1, 0, 2);
+        match self.carries {
+            true => entering(shares, self.stride(), self.reach),
+            false => spread(shares, self.stride()),
+        }
+    }
+}
+
+/// Frames and canvas to the learned numbers of latents.
 #[derive(Module, Debug)]
 pub struct ChangeEncoder {
     enter: Conv2d,
@@ -60,29 +100,24 @@ impl ChangeEncoder {
     /// # Shapes
     /// - `latest`: `[b, 3, h, w]`
     /// - `frames`: `[b, group, 3, h, w]`
-    /// - returns: `[b, levels, h / stride, w / stride]`
-    pub fn forward(&self, latest: Tensor<4>, frames: Tensor<5>) -> Tensor<4> {
+    /// - returns: `[b, levels - 2, h / stride, w / stride]`; none if two numbers are all
+    pub fn forward(&self, latest: Tensor<4>, frames: Tensor<5>) -> Option<Tensor<4>> {
+        let numbers = self.config.levels.len() - 2;
+        if numbers == 0 {
+            return None;
+        }
         let patch = self.config.patch;
         let shifts = Shifts::new(latest.clone(), self.config.reach);
         let mut parts = vec![pixel_unshuffle(latest, patch)];
-        let mut best = None;
         for at in 0..self.config.group {
             let frame: Tensor<4> = frames.clone().narrow(1, at, 1).squeeze_dim(1);
-            let costs = shifts.costs(&frame, patch);
-            best = Some(best_shifts(costs.clone(), self.config.reach));
-            parts.push(matches(costs));
+            parts.push(matches(shifts.costs(&frame, patch)));
             parts.push(pixel_unshuffle(frame, patch));
         }
         let grid = self.enter.forward(Tensor::cat(parts, 1));
         let grid = self.deeper.forward(through(&self.blocks, grid));
         let latents = self.out.forward(relu(through(&self.deep_blocks, grid)));
-        // Quantizers bound by tanh; this is its inverse.
-        let best = best.expect("a group has a frame") * INSIDE;
-        let best = ((best.clone() + 1.0) / (best.neg() + 1.0)).log() * 0.5;
-        match latents.dims()[1] {
-            2 => best,
-            numbers => Tensor::cat(vec![best, latents.narrow(1, 2, numbers - 2)], 1),
-        }
+        Some(latents.narrow(1, 2, numbers))
     }
 }
 
@@ -126,11 +161,7 @@ impl ChangeDecoder {
     /// - `vectors`: `[b, levels, h / stride, w / stride]`
     pub fn forward(&self, latest: Tensor<4>, vectors: Tensor<4>) -> Changed {
         let patch = self.config.patch;
-        let shares = vectors.clone().narrow(1, 0, 2);
-        let shifts = match self.config.carries {
-            true => entering(shares, self.config.stride(), self.config.reach),
-            false => spread(shares, self.config.stride()),
-        };
+        let shifts = self.config.shifts(vectors.clone());
         let [down, right] =
             [0, 1].map(|at| scores_around(shifts.clone().narrow(1, at, 1), self.config.reach));
         let around = Tensor::cat(vec![down, right], 1);

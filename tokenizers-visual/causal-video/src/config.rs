@@ -44,13 +44,22 @@ pub struct ChangeConfig {
     pub reach: usize,
     /// Pixels a side that the first step folds into channels; codes stand twice as far apart.
     pub patch: usize,
+    /// Whether a later frame is the one before with its pixels moved as the codes say, and nothing else: no network decides where a pixel
+    /// comes from, or paints. What moves stays as sharp as it was, however long a clip goes on. Groups are of one frame then, numbers of
+    /// a code beyond the first two stay at their middle, and there are no widths, blocks and sharpness.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub moves_only: bool,
     /// Channels of the finer grid.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub width: usize,
     /// Channels of the grid of codes.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub deep_width: usize,
     /// Residual blocks on the finer grid, in the encoder and in the decoder each.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub blocks: usize,
     /// Residual blocks on the grid of codes.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub deep_blocks: usize,
     /// Levels of each number of a code vector, 2 at least.
     pub levels: Vec<usize>,
@@ -65,6 +74,10 @@ pub struct ChangeConfig {
 
 fn is_false(set: &bool) -> bool {
     !set
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 fn unsharpened() -> f64 {
@@ -103,6 +116,43 @@ impl ChangeConfig {
     }
 }
 
+impl ChangeConfig {
+    /// Checks the sizes of the networks, or that there are none.
+    fn check_networks(&self) -> Result<()> {
+        let sizes = [
+            ("later.width", self.width),
+            ("later.deep-width", self.deep_width),
+        ];
+        let blocks = [
+            ("later.blocks", self.blocks),
+            ("later.deep-blocks", self.deep_blocks),
+        ];
+        if !self.moves_only {
+            let most = 1 << 14;
+            let bad = sizes.iter().find(|(_, size)| !(1..=most).contains(size));
+            return match bad {
+                Some((field, found)) => wrong(field, found.to_string(), &format!("1 to {most}")),
+                None => Ok(()),
+            };
+        }
+        if self.group != 1 {
+            let expected = "1 where codes only move pixels";
+            return wrong("later.group", self.group.to_string(), expected);
+        }
+        if self.sharpness != unsharpened() {
+            let expected = "none where codes only move pixels, which is as sharp as can be";
+            return wrong("later.sharpness", self.sharpness.to_string(), expected);
+        }
+        match sizes.iter().chain(&blocks).find(|(_, size)| *size > 0) {
+            Some((field, found)) => {
+                let expected = "none where codes only move pixels";
+                wrong(field, found.to_string(), expected)
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 fn quantizer(levels: &[usize]) -> FiniteQuantizer {
     FiniteQuantizer {
         levels: levels.to_vec(),
@@ -124,13 +174,12 @@ impl CausalVideoConfig {
             ("later.group", later.group, 64),
             ("later.reach", later.reach, 32),
             ("later.patch", later.patch, 64),
-            ("later.width", later.width, 1 << 14),
-            ("later.deep-width", later.deep_width, 1 << 14),
         ] {
             if !(1..=most).contains(&found) {
                 return wrong(field, found.to_string(), &format!("1 to {most}"));
             }
         }
+        later.check_networks()?;
         let stride = self.first.autoencoder.stride();
         if later.stride() != stride {
             let expected =
@@ -177,6 +226,7 @@ impl CausalVideoConfig {
             },
             first_codebook_size: first,
             later_codebook_size: later,
+            later_levels: self.later.levels.clone(),
             signal_size: (self.size, self.size),
             grid: (side, side),
             group: self.later.group,

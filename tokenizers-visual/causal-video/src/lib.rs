@@ -14,6 +14,7 @@ mod chunks;
 mod config;
 mod entering;
 mod motion;
+mod moving;
 mod per_frame;
 mod tokenizer;
 
@@ -21,6 +22,8 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use ravel_nn::conv::{Decoder, Encoder};
 use ravel_quant::FiniteQuantizer;
+
+use change::{motions, only_moved};
 
 pub use change::{ChangeDecoder, ChangeEncoder, Changed};
 pub use config::{CausalVideoConfig, ChangeConfig, FirstConfig};
@@ -34,10 +37,10 @@ pub struct CausalVideo {
     pub first_encoder: Encoder,
     /// And back.
     pub first_decoder: Decoder,
-    /// Later groups to latents.
-    pub later_encoder: ChangeEncoder,
+    /// Later groups to what their latents hold beside motion; none where codes only move pixels.
+    pub later_encoder: Option<ChangeEncoder>,
     /// And back.
-    pub later_decoder: ChangeDecoder,
+    pub later_decoder: Option<ChangeDecoder>,
     #[module(skip)]
     config: CausalVideoConfig,
 }
@@ -47,11 +50,12 @@ impl CausalVideoConfig {
     pub fn init(&self, device: &Device) -> CausalVideo {
         let (first_encoder, first_decoder) =
             self.first.autoencoder.init(self.first.levels.len(), device);
+        let learned = !self.later.moves_only;
         CausalVideo {
             first_encoder,
             first_decoder,
-            later_encoder: ChangeEncoder::new(&self.later, device),
-            later_decoder: ChangeDecoder::new(&self.later, device),
+            later_encoder: learned.then(|| ChangeEncoder::new(&self.later, device)),
+            later_decoder: learned.then(|| ChangeDecoder::new(&self.later, device)),
             config: self.clone(),
         }
     }
@@ -74,14 +78,50 @@ impl CausalVideo {
         self.first_decoder.forward(vectors)
     }
 
-    /// Code vectors and ids of a later group, for training; [`CausalVideo::later_decoder`] is the way back.
+    /// Latents of a later group.
+    ///
+    /// # Shapes
+    /// - `latest`: `[b, 3, size, size]`
+    /// - `frames`: `[b, group, 3, size, size]`
+    /// - returns: `[b, levels, size / stride, size / stride]`
+    fn later_latents(&self, latest: Tensor<4>, frames: Tensor<5>) -> Tensor<4> {
+        let later = &self.config.later;
+        let last = frames.clone().narrow(1, later.group - 1, 1).squeeze_dim(1);
+        let moves = motions(later, latest.clone(), last);
+        let learned = match &self.later_encoder {
+            Some(encoder) => encoder.forward(latest, frames),
+            None => {
+                let [batch, _, height, width] = moves.dims();
+                let others = [batch, later.levels.len() - 2, height, width];
+                (others[1] > 0).then(|| Tensor::zeros(others, &moves.device()))
+            }
+        };
+        match learned {
+            Some(learned) => Tensor::cat(vec![moves, learned], 1),
+            None => moves,
+        }
+    }
+
+    /// Frames of a later group.
+    ///
+    /// # Shapes
+    /// - `latest`: `[b, 3, size, size]`
+    /// - `vectors`: `[b, levels, size / stride, size / stride]`
+    pub fn changed(&self, latest: Tensor<4>, vectors: Tensor<4>) -> Changed {
+        match &self.later_decoder {
+            Some(decoder) => decoder.forward(latest, vectors),
+            None => only_moved(&self.config.later, latest, vectors),
+        }
+    }
+
+    /// Code vectors and ids of a later group, for training; [`CausalVideo::changed`] is the way back.
     ///
     /// # Shapes
     /// - `latest`: `[b, 3, size, size]`
     /// - `frames`: `[b, group, 3, size, size]`
     /// - returns: `[b, levels, size / stride, size / stride]`, and `[b, positions]`
     pub fn later_codes(&self, latest: Tensor<4>, frames: Tensor<5>) -> (Tensor<4>, Tensor<2, Int>) {
-        let latents = self.later_encoder.forward(latest, frames);
+        let latents = self.later_latents(latest, frames);
         rounded(&self.config.later.quantizer(), latents)
     }
 }

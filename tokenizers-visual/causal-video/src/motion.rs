@@ -23,6 +23,8 @@ const MOTIONS: usize = 6;
 const EFFORT: f32 = 0.005;
 /// How much the surroundings of a cell, three times its side, count beside itself.
 const SURROUNDINGS: f32 = 0.7;
+/// How much chroma counts beside luma.
+const CHROMA: f32 = 0.5;
 /// How fast the scores of other shifts fall off.
 const AROUND: f32 = 2.0;
 
@@ -111,6 +113,30 @@ impl Shifts {
 /// - returns: like `costs`
 pub fn matches(costs: Tensor<4>) -> Tensor<4> {
     softmax(costs * -SHARPNESS, 1)
+}
+
+/// A frame as motion is told by: its luma, and half of its chroma (BT.601) smoothed over three by three pixels.
+///
+/// Codecs keep chroma at half the resolution (4:2:0). In plain colours the edges of a thing that moved by an odd number of pixels therefore
+/// never fit as well as those of one that moved by an even number, and things of strong colours would seem to move by even numbers only.
+///
+/// # Shapes
+/// - `frame`: `[b, 3, h, w]`, red, green and blue
+/// - returns: the same; grey differences stay what they are when costs are taken
+pub fn as_coded(frame: Tensor<4>) -> Tensor<4> {
+    let [red, green, blue] = [0, 1, 2].map(|channel| frame.clone().narrow(1, channel, 1));
+    let luma = red.clone() * 0.299 + green * 0.587 + blue.clone() * 0.114;
+    let chroma = Tensor::cat(
+        vec![(blue - luma.clone()) * 0.564, (red - luma.clone()) * 0.713],
+        1,
+    );
+    let smooth = AvgPoolOptions::new([3, 3])
+        .with_stride([1, 1])
+        .with_padding([1, 1])
+        .with_count_include_pad(false);
+    let chroma = avg_pool2d(chroma, smooth) * CHROMA;
+    // Costs are means over three channels.
+    Tensor::cat(vec![luma, chroma], 1) * 3.0
 }
 
 /// The shift that explains each cell of twice the size best, as a share of the reach: down, then right.
@@ -301,6 +327,62 @@ mod tests {
             assert!(!covered || found == allowed[0], "cell {cell}: {found:?}");
             assert!(!far || found == allowed[1], "cell {cell}: {found:?}");
         }
+    }
+
+    /// A frame after a codec: its luma, and one chroma for two by two pixels.
+    fn subsampled(frame: Tensor<4>) -> Tensor<4> {
+        let [red, green, blue] = [0, 1, 2].map(|channel| frame.clone().narrow(1, channel, 1));
+        let luma = red.clone() * 0.299 + green * 0.587 + blue.clone() * 0.114;
+        let half = |chroma| crate::entering::spread(pooled(chroma, 2), 2);
+        let (red, blue) = (half(red - luma.clone()), half(blue - luma.clone()));
+        let green = (red.clone() * 0.299 + blue.clone() * 0.114) / -0.587;
+        Tensor::cat(
+            [red, green, blue].map(|part| part + luma.clone()).to_vec(),
+            1,
+        )
+    }
+
+    #[test]
+    fn chroma_at_half_the_resolution_hides_no_odd_motion() {
+        let mut values = vec![0.0_f32; 3 * 48 * 48];
+        for at in 0..12 * 12 {
+            let (y, x) = (at / 12, at % 12);
+            // Red on black: nearly all of it is chroma.
+            values[(18 + y) * 48 + 21 + x] = 0.9;
+        }
+        let frame = Tensor::from_data(TensorData::new(values, [1, 3, 48, 48]), &device());
+        // What is shown came from one above and three to the left.
+        let next = Shifts::new(frame.clone(), 4).moved(&only(3, 9, 48), &only(1, 9, 48));
+        let [frame, next] = [frame, next].map(subsampled);
+        let middle = |costs| {
+            let best = values_of_middle(&best_shifts(costs, 4));
+            best.map(|share| share * 4.0)
+        };
+        let told = Shifts::new(as_coded(frame.clone()), 4).costs(&as_coded(next.clone()), 4);
+        assert_eq!(middle(told), [-1.0, -3.0]);
+        // Why frames are not compared as they are.
+        let plain = middle(Shifts::new(frame, 4).costs(&next, 4));
+        assert!(plain != [-1.0, -3.0], "{plain:?}");
+    }
+
+    /// Down and right of the cell in the middle of six by six.
+    fn values_of_middle(best: &Tensor<4>) -> [f32; 2] {
+        let best = values(best);
+        [best[3 * 6 + 3], best[36 + 3 * 6 + 3]]
+    }
+
+    #[test]
+    fn grey_differences_cost_what_they_are() {
+        let frame: Tensor<4> = formula([1, 1, 16, 16], 1, 1.0, &device()).expand([1, 3, 16, 16]);
+        let seen = as_coded(frame.clone());
+        assert_close(
+            "luma",
+            &(seen.clone().narrow(1, 0, 1) / 3.0),
+            &frame.narrow(1, 0, 1),
+            1e-6,
+        );
+        let chroma = seen.narrow(1, 1, 2);
+        assert_close("chroma", &chroma, &chroma.zeros_like(), 1e-6);
     }
 
     #[test]

@@ -56,6 +56,7 @@ impl PerFrame {
         Ok(VideoSpec {
             first_codebook_size: size,
             later_codebook_size: size,
+            later_levels: Vec::new(),
             signal_size: spec.signal_size,
             grid: (height, width),
             group: 1,

@@ -136,7 +136,7 @@ impl VideoTokenizer for CausalVideoTokenizer {
     }
 
     fn later_ids(&self, canvas: &Canvas, frames: Tensor<5>) -> Tensor<2, Int> {
-        let latents = self.module.later_encoder.forward(canvas.latest(), frames);
+        let latents = self.module.later_latents(canvas.latest(), frames);
         let quantizer = self.module.config().later.quantizer();
         quantizer.ids(sequence_from_grid(latents))
     }
@@ -145,7 +145,7 @@ impl VideoTokenizer for CausalVideoTokenizer {
         let (rows, columns) = self.spec.grid;
         let vectors = self.later_vectors(ids);
         let grid = grid_from_sequence(vectors.clone(), rows, columns);
-        let changed = self.module.later_decoder.forward(canvas.latest(), grid);
+        let changed = self.module.changed(canvas.latest(), grid);
         Canvas {
             frames: changed.frames.clamp(-1.0, 1.0),
             vectors,

@@ -36,6 +36,7 @@ fn config(group: usize) -> CausalVideoConfig {
             levels: vec![5, 5, 2],
             sharpness: 1.0,
             carries: false,
+            moves_only: false,
         },
     }
 }
@@ -52,6 +53,20 @@ fn carrying(device: &Device) -> CausalVideoTokenizer {
     config.later.carries = true;
     device.seed(7);
     CausalVideoTokenizer::new(config.init(device), &config)
+}
+
+/// One whose codes only move pixels.
+fn moving(config: CausalVideoConfig) -> CausalVideoConfig {
+    let later = ChangeConfig {
+        moves_only: true,
+        carries: true,
+        width: 0,
+        deep_width: 0,
+        blocks: 0,
+        deep_blocks: 0,
+        ..config.later
+    };
+    CausalVideoConfig { later, ..config }
 }
 
 fn clip(rows: usize, frames: usize, salt: u32) -> Clip {
@@ -117,6 +132,9 @@ fn pieces_give_what_the_whole_gives() {
     check_pieces(&tokenizer(1, &device), 4, &[1, 2, 1]);
     check_pieces(&tokenizer(2, &device), 7, &[2, 2, 0, 3]);
     check_pieces(&carrying(&device), 4, &[1, 2, 1]);
+    let moving = moving(config(1));
+    let tokenizer = CausalVideoTokenizer::new(moving.init(&device), &moving);
+    check_pieces(&tokenizer, 4, &[1, 2, 1]);
     check_pieces(&per_frame(&device), 4, &[3, 1]);
 }
 
@@ -166,6 +184,29 @@ fn a_fresh_tokenizer_follows_what_moves() {
     let error = |found: Tensor<5>| values(&(found - after.clone()).abs().mean())[0];
     let (moved, copied) = (error(shown), error(before));
     assert!(moved < 0.3 * copied, "{moved} against {copied}");
+}
+
+#[test]
+fn where_codes_only_move_pixels_none_is_blurred() {
+    let device = device();
+    let config = moving(config(1));
+    let module = config.init(&device);
+    assert!(module.later_encoder.is_none() && module.later_decoder.is_none());
+    let tokenizer = CausalVideoTokenizer::new(module, &config);
+    // A random texture on grey that starts on whole cells goes two pixels right and one down, four times.
+    let place = |step: usize| -> Tensor<5> {
+        let (down, right) = (8 + step, 8 + 2 * step);
+        let texture: Tensor<4> = formula([1, 3, 8, 8], 5, 1.0, &device);
+        Tensor::<4>::zeros([1, 3, 32, 32], &device)
+            .slice_assign([0..1, 0..3, down..down + 8, right..right + 8], texture)
+            .unsqueeze_dim(1)
+    };
+    let mut canvas = tokenizer.anchored(place(0), None);
+    for step in 1..5 {
+        let ids = tokenizer.later_ids(&canvas, place(step));
+        canvas = tokenizer.later(&canvas, ids);
+        assert_close("frame", &canvas.frames, &place(step), 0.0);
+    }
 }
 
 #[test]
@@ -252,4 +293,19 @@ fn what_cannot_be_built_is_named() {
     assert_eq!(refused(|later| later.reach = 9), None);
     let told = refused(|later| (later.reach, later.carries) = (9, true)).expect("too far");
     assert!(told.contains("later.reach"), "{told}");
+    // A network has a width, and where codes only move pixels there is none.
+    let told = refused(|later| later.width = 0).expect("no width");
+    assert!(told.contains("later.width"), "{told}");
+    assert!(moving(config(1)).validate().is_ok());
+    let told = |change: fn(&mut ChangeConfig)| {
+        let mut config = moving(config(1));
+        change(&mut config.later);
+        let error = config
+            .validate()
+            .expect_err("what only learned coders have");
+        error.to_string()
+    };
+    assert!(told(|later| later.group = 2).contains("later.group"));
+    assert!(told(|later| later.blocks = 1).contains("later.blocks"));
+    assert!(told(|later| later.sharpness = 4.0).contains("later.sharpness"));
 }

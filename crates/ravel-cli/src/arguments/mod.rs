@@ -226,12 +226,13 @@ pub struct EvalOptions {
     #[arg(long, default_value_t = 0)]
     pub clips: usize,
     /// Video: frames that are given.
-    #[arg(long, default_value_t = 4, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    #[arg(long, default_value_t = 4, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
     pub given: usize,
     /// Video: new frames; those beyond the clip's end are measured without true ones.
-    #[arg(long, default_value_t = 12, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    #[arg(long, default_value_t = 12, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
     pub frames: usize,
-    /// Video: compute all that is in view again for every frame, to compare the time.
+    /// Video: compute all that is in view again for every frame, to compare the time. New frames are then seen without the codes that they were
+    /// made of, so they come out a little different.
     #[arg(long)]
     pub no_cache: bool,
     /// Speech: held-out recordings that are said again, and as many of the held-out voice that are compared; 0 for all.

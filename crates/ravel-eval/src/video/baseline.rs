@@ -83,15 +83,16 @@ fn displacement(before: &Frame, last: &Frame, top: usize, left: usize) -> (isize
 /// displacement goes on, up to the frame's edge. This is block matching with the object as the block, the strongest form of
 /// linear extrapolation here.
 ///
-/// - `place`: middle of the object in the last given frame, and its size
+/// - `template`: what it looks like in the last given frame
+/// - `place`: its middle there, and its size
 pub fn extrapolated_places(
+    template: &Template,
     given: &[Frame],
     place: (f64, f64, usize),
     count: usize,
 ) -> Vec<(f64, f64)> {
     let (x, y, size) = place;
     let last = given.last().expect("a given frame");
-    let template = Template::new(last, x, y, size);
     let mut at = (x, y);
     for frame in given.iter().rev().skip(1) {
         let found = template.find(frame, at);
@@ -119,7 +120,8 @@ mod tests {
     #[test]
     fn what_moves_goes_on_and_stops_at_the_edge() {
         let given = [square(8, 8), square(8, 10), square(8, 12)];
-        let places = extrapolated_places(&given, (15.0, 11.0, 6), 9);
+        let template = Template::new(&given[2], 15.0, 11.0, 6);
+        let places = extrapolated_places(&template, &given, (15.0, 11.0, 6), 9);
         assert_eq!(places[0], (17.0, 11.0));
         assert_eq!(places[8], (29.0, 11.0));
     }

@@ -59,6 +59,8 @@ pub struct FrameRow {
     pub position_true: Option<f64>,
     /// Share of the objects that are found at all.
     pub present: f64,
+    /// The same in the true frames: the most that can be reached, since things cover one another.
+    pub present_true: Option<f64>,
     /// Distance to the given frames' statistics, in steps of a byte.
     pub drift: f64,
     /// Wall time of the frame.
@@ -158,6 +160,7 @@ struct Row {
     ssim: Three,
     places: Places,
     present: Mean,
+    present_true: Mean,
     drift: Mean,
     milliseconds: Mean,
 }
@@ -263,7 +266,8 @@ impl ContinuationMeasure {
             TURNING => template.turning(),
             _ => template,
         };
-        let tracked = extrapolated_places(seen.given, (start.0, start.1, object.size), known);
+        let place = (start.0, start.1, object.size);
+        let tracked = extrapolated_places(&template, seen.given, place, known);
         let still = template.find(shown, start);
         let followed = |frames: &[Frame]| -> Vec<Sighting> {
             let mut near = start;
@@ -279,6 +283,9 @@ impl ContinuationMeasure {
             row.present.add(f64::from(u8::from(found.present)));
         }
         let [blocks, coded, truth] = [seen.blocks, seen.coded, seen.truth].map(followed);
+        for (row, found) in self.rows.iter_mut().zip(&truth) {
+            row.present_true.add(f64::from(u8::from(found.present)));
+        }
         for at in 0..known {
             let (x, y) = (object.x[last + 1 + at], object.y[last + 1 + at]);
             let of_kind = self.kinds.entry(kind.to_string()).or_default();
@@ -310,6 +317,7 @@ impl ContinuationMeasure {
             position_coded: row.places.known(&row.places.coded),
             position_true: row.places.known(&row.places.truth),
             present: row.present.value(),
+            present_true: row.places.known(&row.present_true),
             drift: row.drift.value(),
             milliseconds: row.milliseconds.value(),
         });

@@ -16,7 +16,9 @@ pub struct Template {
     side: isize,
     /// The same square, turned in several ways; what does not count is absent.
     looks: Vec<Vec<Option<[f32; 3]>>>,
-    /// Mean absolute difference to its own border's mean colour.
+    /// Mean colour of the square's border.
+    border: [f32; 3],
+    /// Mean absolute difference to it of what counts.
     contrast: f64,
 }
 
@@ -57,14 +59,12 @@ impl Template {
                 *sum += value / border.len() as f32;
             }
         }
-        let contrast = pixels
-            .iter()
-            .map(|&pixel| apart(pixel, colour))
-            .sum::<f64>();
+        let look: Vec<_> = pixels.into_iter().map(Some).collect();
         Self {
             side,
-            contrast: contrast / pixels.len() as f64,
-            looks: vec![pixels.into_iter().map(Some).collect()],
+            border: colour,
+            contrast: contrast(&look, colour),
+            looks: vec![look],
         }
     }
 
@@ -103,8 +103,10 @@ impl Template {
             };
             (0..self.side * self.side).map(turned).collect()
         };
+        let looks: Vec<_> = (0..ANGLES).map(look).collect();
         Self {
-            looks: (0..ANGLES).map(look).collect(),
+            contrast: contrast(&looks[0], self.border),
+            looks,
             ..self
         }
     }
@@ -168,6 +170,13 @@ impl Template {
         }
         Some(sum / counted)
     }
+}
+
+/// Mean absolute difference to a colour of what counts.
+fn contrast(look: &[Option<[f32; 3]>], colour: [f32; 3]) -> f64 {
+    let counted = look.iter().flatten();
+    let sum: f64 = counted.clone().map(|&pixel| apart(pixel, colour)).sum();
+    sum / counted.count() as f64
 }
 
 fn corner(x: f64, y: f64, side: isize) -> (isize, isize) {

@@ -81,12 +81,10 @@ impl ClipReader {
         if kind.is_dir() {
             let folder = Folder::open(path)?;
             let size = folder.size();
-            return Ok(Self::new(
-                Box::new(folder),
-                size,
-                rate,
-                "folder of pictures".into(),
-            ));
+            let format = "folder of pictures".into();
+            let mut reader = Self::new(Box::new(folder), size, None, format);
+            reader.info.rate = rate; // Its frames have no times that they could be moved to.
+            return Ok(reader);
         }
         if !kind.is_file() {
             return Err(refused(path, "it is neither a file nor a folder"));

@@ -18,11 +18,32 @@ use crate::{MediaError, Picture};
 
 /// Encoders for mp4, mov and mkv, the best first, with their settings.
 const H264_FIRST: &[(&str, &[(&str, &str)])] = &[
-    ("libx264", &[("crf", "18"), ("preset", "medium")]),
-    ("libopenh264", &[("b", "4M")]),
-    ("mpeg4", &[("qmin", "2"), ("qmax", "4"), ("b", "8M")]),
+    (
+        "libx264",
+        &[("crf", "18"), ("preset", "medium"), X264_REPEATS],
+    ),
+    OPEN_H264,
+    MPEG4,
     ("libvpx-vp9", VP9),
 ];
+/// The same where nobody is to wait for a frame: none looks ahead.
+const H264_AT_ONCE: &[(&str, &[(&str, &str)])] = &[
+    (
+        "libx264",
+        &[
+            ("crf", "18"),
+            ("preset", "medium"),
+            ("tune", "zerolatency"),
+            X264_REPEATS,
+        ],
+    ),
+    OPEN_H264,
+    MPEG4,
+];
+/// Without it x264's AVX-512 code reads memory that nobody has written, and the same frames give other bytes.
+const X264_REPEATS: (&str, &str) = ("x264-params", "cpu-independent=1");
+const OPEN_H264: (&str, &[(&str, &str)]) = ("libopenh264", &[("b", "4M")]);
+const MPEG4: (&str, &[(&str, &str)]) = ("mpeg4", &[("qmin", "2"), ("qmax", "4"), ("b", "8M")]);
 /// Encoders for webm.
 const WEBM: &[(&str, &[(&str, &str)])] = &[
     ("libvpx-vp9", VP9),
@@ -123,22 +144,22 @@ impl VideoWriter {
         Self::begin(path, Some(whole), io, fault, name, encoders, header, plan)
     }
 
-    /// Fragments of mp4 on standard output.
+    /// Fragments of mp4 on standard output, one for every frame, as it comes.
     pub fn to_standard_output(plan: &ClipPlan) -> Result<Self, MediaError> {
         let fault = Fault::default();
         let io = StreamIo::from_write(Kept {
             inner: Through(std::io::stdout()),
             fault: fault.clone(),
         });
-        let flags = "+frag_keyframe+empty_moov+default_base_moof+write_colr";
-        let header = &[("movflags", flags)];
+        let flags = "+frag_every_frame+empty_moov+default_base_moof+write_colr";
+        let header = &[("movflags", flags), ("flush_packets", "1")];
         Self::begin(
             Path::new("-"),
             None,
             io,
             fault,
             "mp4",
-            H264_FIRST,
+            H264_AT_ONCE,
             header,
             plan,
         )
@@ -328,9 +349,9 @@ fn opened(
         video.set_color_range(Range::MPEG);
         video.set_color_primaries(Primaries::BT709);
         video.set_color_transfer_characteristic(TransferCharacteristic::BT709);
-        if global_header {
-            video.set_flags(CodecFlags::GLOBAL_HEADER);
-        }
+        let mut flags = CodecFlags::CLOSED_GOP;
+        flags.set(CodecFlags::GLOBAL_HEADER, global_header);
+        video.set_flags(flags);
         let mut options: Dictionary<'_> = settings.iter().copied().collect();
         options.set("threads", "1"); // The same bytes on every machine.
         let encoder = video.open_with(options).ok()?;
