@@ -112,8 +112,14 @@ fn requests_that_make_no_sense_are_refused() {
     go(&["-o", "a.gif", "--force"], "the clip that goes on");
     go(&["-o", "a.txt"], ".mp4");
     go(&["-o", "b.gif", "--report=b.gif"], "a clip's place");
-    go(&["-o", "b.gif", "--report=./a.gif", "--force"], "a clip's place");
-    go(&["-o", "b.gif", "--report=nowhere/b.jsonl"], "no folder nowhere");
+    go(
+        &["-o", "b.gif", "--report=./a.gif", "--force"],
+        "a clip's place",
+    );
+    go(
+        &["-o", "b.gif", "--report=nowhere/b.jsonl"],
+        "no folder nowhere",
+    );
     fs::create_dir(folder.path().join("seen")).unwrap();
     fs::write(folder.path().join("seen/frame-00003.png"), "there").unwrap();
     go(&["-o", "b.gif", "--preview", "seen"], "frame-00003.png");
