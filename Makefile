@@ -5,7 +5,7 @@ RAVEL := target/release/ravel
 # Video files in `make demo` and `make test`, through FFmpeg's libraries.
 VIDEO := --features ravel-cli/video
 
-.PHONY: demo test test-gpu test-arm data data-speech data-text data-video bench bench-peers bench-peers-decode bench-peers-tokenizer instructions setup setup-gpu setup-video setup-data setup-data-speech setup-data-text
+.PHONY: demo test test-gpu test-arm test-sanitized data data-speech data-text data-video bench bench-peers bench-peers-decode bench-peers-tokenizer instructions setup setup-gpu setup-video setup-data setup-data-speech setup-data-text
 
 ## Builds Ravel and makes pictures, a clip that goes on, speech and a text with the embedded defaults, in ./demo.
 demo: setup-video
@@ -37,6 +37,10 @@ test-arm: setup
 	@{ command -v qemu-aarch64-static && command -v aarch64-linux-gnu-gcc; } >/dev/null 2>&1 || { command -v apt-get >/dev/null || { echo "qemu-user and a C compiler for aarch64-linux-gnu are needed"; exit 2; }; sudo=$$(command -v sudo || true); $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends qemu-user-static gcc-aarch64-linux-gnu libc6-dev-arm64-cross; }
 	@test -n "$$RUSTC" || rustup target add aarch64-unknown-linux-gnu
 	$(ARM)_LINKER=aarch64-linux-gnu-gcc $(ARM)_RUNNER="qemu-aarch64-static -L /usr/aarch64-linux-gnu" $(CARGO) test --release --package ravel-kernels --target aarch64-unknown-linux-gnu --lib
+
+## The kernels' tests under AddressSanitizer, which the toolchain brings along: no kernel reads or writes outside what it was given.
+test-sanitized: setup
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address $(CARGO) test --release --package ravel-kernels --target x86_64-unknown-linux-gnu --target-dir target/sanitize --lib
 
 ## Builds the default training data in ./data/emoji.
 data: setup-data
