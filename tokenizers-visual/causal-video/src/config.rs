@@ -114,9 +114,7 @@ impl ChangeConfig {
     pub fn steps(&self) -> usize {
         2 * self.reach + 1
     }
-}
 
-impl ChangeConfig {
     /// Checks the sizes of the networks, or that there are none.
     fn check_networks(&self) -> Result<()> {
         let sizes = [

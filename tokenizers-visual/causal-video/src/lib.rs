@@ -1,8 +1,8 @@
 //! Video tokenizer that only looks back: the first frame as a picture, every later group as what changes.
 //!
 //! The first frame is coded alone, by the convolutional autoencoder that image tokenizers use. A later group of frames is coded
-//! given the canvas, the latest frame that is known: the encoder sees both, the decoder moves the canvas's pixels and paints what
-//! is new. So a few codes are enough for a frame, and they say what happens rather than what is there. This is the
+//! given the canvas, the latest frame that is known: the encoder sees both, the decoder moves the canvas's pixels and, unless
+//! codes only move pixels (`moves-only`), paints what is new. So a few codes are enough for a frame, and they say what happens rather than what is there. This is the
 //! conditional coding of iVideoGPT (Wu et al. 2024, section 3.1: later frames are coded given earlier ones and keep only the dynamics)
 //! with an explicit motion model (see the module `motion`); both codebooks are finite scalar (Mentzer et al. 2023).
 //!

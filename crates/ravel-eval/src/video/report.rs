@@ -59,7 +59,7 @@ pub struct FrameRow {
     pub position_true: Option<f64>,
     /// Share of the objects that are found at all.
     pub present: f64,
-    /// The same in the true frames: the most that can be reached, since things cover one another.
+    /// The same in the true frames, where things cover one another.
     pub present_true: Option<f64>,
     /// Distance to the given frames' statistics, in steps of a byte.
     pub drift: f64,
