@@ -136,7 +136,12 @@ fn coded(tokenizer: &dyn VideoTokenizer, truth: &Clip, options: &EvalOptions) ->
     let group = tokenizer.video_spec().group;
     let known = (truth.len() - options.given).min(options.frames);
     let last = truth.frames.clone().narrow(1, options.given - 1, 1);
-    let mut canvas = tokenizer.anchored(last.clone(), None);
+    let mut canvas = tokenizer.anchored(truth.frames.clone().narrow(1, 0, 1), None);
+    for start in (1..options.given).step_by(group) {
+        let next = truth.frames.clone().narrow(1, start, group);
+        let ids = tokenizer.later_ids(&canvas, next.clone());
+        canvas = tokenizer.following(&canvas, next, ids);
+    }
     let mut frames = vec![last];
     for start in (0..known / group).map(|at| options.given + at * group) {
         let next = truth.frames.clone().narrow(1, start, group);

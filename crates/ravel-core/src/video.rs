@@ -1,5 +1,8 @@
 //! Video: frames in time, and what a tokenizer of them is asked for.
 
+use std::any::Any;
+use std::sync::Arc;
+
 use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -253,6 +256,8 @@ pub struct Canvas {
     pub frames: Tensor<5>,
     /// The code vectors that led to it, `[batch, position, code_width]`; zero where there were none.
     pub vectors: Tensor<3>,
+    /// What else the tokenizer that made it remembers, of one size as well; nobody else looks into it.
+    pub memory: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Canvas {
@@ -294,6 +299,16 @@ pub trait VideoTokenizer: Streaming<Signal = Clip> {
     /// - `frames`: `[batch, time, 3, height, width]`
     /// - `ids`: `[batch, positions]`, of a later group
     fn anchored(&self, frames: Tensor<5>, ids: Option<Tensor<2, Int>>) -> Canvas;
+
+    /// The canvas that shows the given frames that follow another one, with the codes that lead from it to them. A tokenizer may remember
+    /// more of it than [`VideoTokenizer::anchored`] does: how what is shown came about.
+    ///
+    /// # Shapes
+    /// - `frames`: `[batch, group, 3, height, width]`
+    /// - `ids`: `[batch, positions]`
+    fn following(&self, _before: &Canvas, frames: Tensor<5>, ids: Tensor<2, Int>) -> Canvas {
+        self.anchored(frames, Some(ids))
+    }
 
     /// Codes of the group that follows the canvas.
     ///

@@ -54,7 +54,7 @@ impl<'a> Continuation<'a> {
             let ids = tokenizer.later_ids(&continuation.canvas, frames.clone());
             continuation.stream.see(features.clone());
             continuation.remember(features);
-            continuation.canvas = tokenizer.anchored(frames, Some(ids));
+            continuation.canvas = tokenizer.following(&continuation.canvas, frames, ids);
         }
         continuation
     }

@@ -70,6 +70,11 @@ pub struct ChangeConfig {
     /// Whether what the code of a cell moves also enters the cells around it whose own codes bring nothing there.
     #[serde(default, skip_serializing_if = "is_false")]
     pub carries: bool,
+    /// Whether frames that go on from given ones are first taken apart into a background and the things before it, which then move as wholes
+    /// as most of their cells say, however long a clip goes on. Where there is no telling them apart, and where only codes are given, each
+    /// cell moves by itself. Only where pixels are only moved.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub layers: bool,
 }
 
 fn is_false(set: &bool) -> bool {
@@ -188,6 +193,10 @@ impl CausalVideoConfig {
             let found = later.sharpness.to_string();
             let expected = format!("a positive number, {SHARPEST} at most");
             return wrong("later.sharpness", found, &expected);
+        }
+        if later.layers && !later.moves_only {
+            let expected = "moves-only = true beside it";
+            return wrong("later.layers", "true".into(), expected);
         }
         if later.carries && later.reach > later.stride() {
             let expected = format!(

@@ -13,9 +13,11 @@ mod change;
 mod chunks;
 mod config;
 mod entering;
+mod memory;
 mod motion;
 mod moving;
 mod per_frame;
+mod scene;
 mod tokenizer;
 
 use burn::module::Module;

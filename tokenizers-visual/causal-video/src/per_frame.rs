@@ -144,7 +144,11 @@ impl VideoTokenizer for PerFrame {
                 rows.reshape([batch, self.spec.positions(), width])
             }
         };
-        Canvas { frames, vectors }
+        Canvas {
+            frames,
+            vectors,
+            memory: None,
+        }
     }
 
     fn later_ids(&self, _canvas: &Canvas, frames: Tensor<5>) -> Tensor<2, Int> {

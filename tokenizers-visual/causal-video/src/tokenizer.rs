@@ -9,6 +9,7 @@ use ravel_core::{
 use ravel_nn::conv::{ReadyDecoder, pixel_unshuffle};
 
 use crate::chunks::{Decoding, Encoding};
+use crate::memory::Memory;
 use crate::{CausalVideo, CausalVideoConfig, grid_from_sequence, sequence_from_grid};
 
 /// Weights with what the codes look like.
@@ -132,7 +133,14 @@ impl VideoTokenizer for CausalVideoTokenizer {
         Canvas {
             vectors: ids.map_or_else(none, |ids| self.later_vectors(ids)),
             frames,
+            memory: None,
         }
+    }
+
+    fn following(&self, before: &Canvas, frames: Tensor<5>, ids: Tensor<2, Int>) -> Canvas {
+        let canvas = self.anchored(frames, Some(ids));
+        let memory = Memory::following(&self.module.config().later, before, &canvas);
+        Canvas { memory, ..canvas }
     }
 
     fn later_ids(&self, canvas: &Canvas, frames: Tensor<5>) -> Tensor<2, Int> {
@@ -144,11 +152,22 @@ impl VideoTokenizer for CausalVideoTokenizer {
     fn later(&self, canvas: &Canvas, ids: Tensor<2, Int>) -> Canvas {
         let (rows, columns) = self.spec.grid;
         let vectors = self.later_vectors(ids);
+        if let Some(memory) = Memory::of(canvas) {
+            let (frames, memory) = memory.moved(&self.module.config().later, &vectors, canvas);
+            // What is shown is what the cells have agreed on; its own codes say that, as those of given frames do.
+            let ids = self.later_ids(canvas, frames.clone());
+            return Canvas {
+                vectors: self.later_vectors(ids),
+                frames,
+                memory: Some(memory),
+            };
+        }
         let grid = grid_from_sequence(vectors.clone(), rows, columns);
         let changed = self.module.changed(canvas.latest(), grid);
         Canvas {
             frames: changed.frames.clamp(-1.0, 1.0),
             vectors,
+            memory: None,
         }
     }
 

@@ -1,8 +1,9 @@
 //! What must hold for every clip.
 
-use burn::tensor::{Device, Tensor};
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, TensorData};
 use causal_video::{CausalVideoConfig, CausalVideoTokenizer, ChangeConfig, FirstConfig, PerFrame};
-use ravel_core::{Clip, Codes, Error, Layout, Tokenizer, VideoTokenizer};
+use ravel_core::{Canvas, Clip, Codes, Error, Layout, Tokenizer, VideoTokenizer};
 use ravel_nn::conv::{AutoencoderConfig, CompactConfig};
 use ravel_quant::VectorConfig;
 use ravel_testkit::{assert_close, device, formula, values};
@@ -36,6 +37,7 @@ fn config(group: usize) -> CausalVideoConfig {
             levels: vec![5, 5, 2],
             sharpness: 1.0,
             carries: false,
+            layers: false,
             moves_only: false,
         },
     }
@@ -60,6 +62,7 @@ fn moving(config: CausalVideoConfig) -> CausalVideoConfig {
     let later = ChangeConfig {
         moves_only: true,
         carries: true,
+        layers: false,
         width: 0,
         deep_width: 0,
         blocks: 0,
@@ -209,6 +212,107 @@ fn where_codes_only_move_pixels_none_is_blurred() {
     }
 }
 
+/// One that takes given frames apart.
+fn layered(device: &Device) -> CausalVideoTokenizer {
+    let mut config = moving(config(1));
+    config.later.layers = true;
+    CausalVideoTokenizer::new(config.init(device), &config)
+}
+
+/// A square of `salt`'s texture on grey that goes one pixel down and to the right.
+fn square_at(step: usize, salt: u32) -> Tensor<5> {
+    let device = device();
+    let at = 4 + step;
+    let texture: Tensor<4> = formula([1, 3, 10, 10], salt, 1.0, &device);
+    Tensor::<4>::zeros([1, 3, 32, 32], &device)
+        .slice_assign([0..1, 0..3, at..at + 10, at..at + 10], texture)
+        .unsqueeze_dim(1)
+}
+
+/// The canvas after four given frames.
+fn given_four(tokenizer: &dyn VideoTokenizer, frame: &dyn Fn(usize) -> Tensor<5>) -> Canvas {
+    let mut canvas = tokenizer.anchored(frame(0), None);
+    for step in 1..4 {
+        let ids = tokenizer.later_ids(&canvas, frame(step));
+        canvas = tokenizer.following(&canvas, frame(step), ids);
+    }
+    canvas
+}
+
+#[test]
+fn what_goes_on_from_given_frames_moves_as_a_whole() {
+    let tokenizer = layered(&device());
+    let frame = |step| square_at(step, 5);
+    let mut canvas = given_four(&tokenizer, &frame);
+    for step in 4..14 {
+        let ids = tokenizer.later_ids(&canvas, frame(step));
+        let mut wrong: Vec<i32> = ids
+            .into_data()
+            .convert::<i32>()
+            .try_into_vec()
+            .expect("ids");
+        // The cell of the square that shows least of it says that it goes back, or that it stays.
+        let at = 4 + step;
+        let cell = match at % 8 > 3 {
+            true => at / 8,
+            false => (at + 9) / 8,
+        };
+        wrong[cell * 4 + cell] = match step % 2 {
+            0 => 0,
+            _ => wrong[3],
+        };
+        let ids = Tensor::from_data(TensorData::new(wrong, [1, 16]), &device());
+        let next = tokenizer.later(&canvas, ids);
+        assert_close("frame", &next.frames, &frame(step), 0.0);
+        // It goes on with the codes of what it shows.
+        let shown = tokenizer.later_ids(&canvas, next.frames.clone());
+        let shown = tokenizer.anchored(next.frames.clone(), Some(shown));
+        assert_close("vectors", &next.vectors, &shown.vectors, 0.0);
+        canvas = next;
+    }
+}
+
+#[test]
+fn rows_are_taken_apart_by_themselves() {
+    let tokenizer = layered(&device());
+    // In the second row nothing is like the frame before: there is no telling what moves.
+    let noise = |step: usize| formula([1, 1, 3, 32, 32], 90 + step as u32, 1.0, &device());
+    let both = |step| Tensor::cat(vec![square_at(step, 5), noise(step)], 0);
+    let (mut all, mut one, mut other) = (
+        given_four(&tokenizer, &both),
+        given_four(&tokenizer, &|step| square_at(step, 5)),
+        given_four(&tokenizer, &noise),
+    );
+    for step in 4..8 {
+        let ids = tokenizer.later_ids(&all, both(step));
+        let row = |at: usize| ids.clone().narrow(0, at, 1);
+        (one, other) = (
+            tokenizer.later(&one, row(0)),
+            tokenizer.later(&other, row(1)),
+        );
+        all = tokenizer.later(&all, ids.clone());
+        let alone = Tensor::cat(vec![one.frames.clone(), other.frames.clone()], 0);
+        assert_close("frames", &all.frames, &alone, 0.0);
+    }
+}
+
+#[test]
+fn codes_alone_decode_alike_with_and_without_layers() {
+    let device = device();
+    let mut config = moving(config(1));
+    let weights = config.init(&device);
+    let plain = CausalVideoTokenizer::new(weights.clone(), &config);
+    config.later.layers = true;
+    let module = config.init(&device).load_record(weights.into_record());
+    let layered = CausalVideoTokenizer::new(module, &config);
+    let codes = plain.encode(clip(1, 4, 8)).expect("a clip that fits");
+    let frames = |tokenizer: &CausalVideoTokenizer| {
+        let clip = tokenizer.decode(&codes).expect("codes that fit");
+        clip.frames
+    };
+    assert_close("frames", &frames(&layered), &frames(&plain), 0.0);
+}
+
 #[test]
 fn a_canvas_shows_given_frames_as_they_are() {
     let tokenizer = tokenizer(1, &device());
@@ -293,6 +397,12 @@ fn what_cannot_be_built_is_named() {
     assert_eq!(refused(|later| later.reach = 9), None);
     let told = refused(|later| (later.reach, later.carries) = (9, true)).expect("too far");
     assert!(told.contains("later.reach"), "{told}");
+    // Learned decoders take nothing apart.
+    let told = refused(|later| later.layers = true).expect("no layers");
+    assert!(
+        told.contains("later.layers") && told.contains("moves-only"),
+        "{told}"
+    );
     // A network has a width, and where codes only move pixels there is none.
     let told = refused(|later| later.width = 0).expect("no width");
     assert!(told.contains("later.width"), "{told}");

@@ -1,0 +1,65 @@
+//! Where a frame looks like itself.
+
+use super::Step;
+use super::grid::{Mask, Raster, apart};
+
+/// Differences beyond this count no more: something is in front there.
+const MOST: f32 = 0.2;
+/// What it counts that there is nothing to compare with.
+const OUTSIDE: f32 = 0.04;
+/// The least share of a frame that has to be compared.
+const LEAST: f32 = 0.1;
+/// The nearest and the farthest that what comes in from outside is looked for, in pixels.
+const NEAREST: i32 = 6;
+const FARTHEST: i32 = 32;
+/// Steps in each direction: near a corner, one of them leads outside again.
+const EACH: usize = 3;
+
+/// After which steps a frame looks how much like itself, all within `reach` but none at all, the most alike first: mean differences, every
+/// second pixel of every second row.
+pub fn likenesses(coded: &Raster, holes: &Mask, reach: i32) -> Vec<(f32, Step)> {
+    let places: Vec<_> = (coded.places())
+        .filter(|at| at.0 % 2 == 0 && at.1 % 2 == 0 && !holes.at(*at))
+        .collect();
+    let cost = |(down, right): Step| {
+        let (mut sum, mut count) = (0.0, 0.0);
+        for &(row, column) in &places {
+            let other = (row + down, column + right);
+            let other = coded.get(other).filter(|_| !holes.at(other));
+            if let Some(other) = other {
+                sum += apart(other, coded.at((row, column))).min(MOST);
+                count += 1.0;
+            }
+        }
+        let all = places.len() as f32;
+        (count >= LEAST * all && count > 0.0).then(|| (sum + OUTSIDE * (all - count)) / all)
+    };
+    // The other way around is the same.
+    let half = (0..=reach).flat_map(|down| (-reach..=reach).map(move |right| (down, right)));
+    let half = half.filter(|&(down, right)| down > 0 || right > 0);
+    let mut found: Vec<(f32, Step)> = half
+        .filter_map(|step| Some((cost(step)?, step)))
+        .flat_map(|(cost, (down, right))| [(cost, (down, right)), (cost, (-down, -right))])
+        .collect();
+    found.sort_by(|(a, one), (b, other)| {
+        let far = |step: &Step| step.0.abs() + step.1.abs();
+        a.total_cmp(b).then(far(one).cmp(&far(other)))
+    });
+    found
+}
+
+/// Steps in each of the four directions after which a background looks most like itself, the best first: how it goes on outside.
+pub fn alike(background: &Raster) -> Vec<Step> {
+    let none = Mask::new(background.height, background.width, |_| false);
+    let all = likenesses(&background.coded(), &none, FARTHEST);
+    let directions: [fn(Step) -> i32; 4] =
+        [|step| step.0, |step| -step.0, |step| step.1, |step| -step.1];
+    let best = directions.iter().flat_map(|along| {
+        let steps = all.iter().filter(move |(_, step)| along(*step) >= NEAREST);
+        steps.take(EACH)
+    });
+    let mut best: Vec<&(f32, Step)> = best.collect();
+    best.sort_by(|(a, one), (b, other)| a.total_cmp(b).then(one.cmp(other)));
+    best.dedup();
+    best.into_iter().map(|(_, step)| *step).collect()
+}
