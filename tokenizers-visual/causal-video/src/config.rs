@@ -75,6 +75,10 @@ pub struct ChangeConfig {
     /// cell moves by itself. Only where pixels are only moved.
     #[serde(default, skip_serializing_if = "is_false")]
     pub layers: bool,
+    /// Whether the edges of the frame are walls: whatever codes say, no thing goes beyond them. For a world in which nothing ever leaves the
+    /// frame; a thing that left could not be called back, since no cell shows it then. Only with layers.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub walls: bool,
 }
 
 fn is_false(set: &bool) -> bool {
@@ -197,6 +201,10 @@ impl CausalVideoConfig {
         if later.layers && !later.moves_only {
             let expected = "moves-only = true beside it";
             return wrong("later.layers", "true".into(), expected);
+        }
+        if later.walls && !later.layers {
+            let expected = "layers = true beside it";
+            return wrong("later.walls", "true".into(), expected);
         }
         if later.carries && later.reach > later.stride() {
             let expected = format!(

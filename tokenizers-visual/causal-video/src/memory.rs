@@ -110,6 +110,7 @@ impl Row {
             columns: canvas.latest().dims()[3] / config.stride(),
             side: config.stride() as i32,
             reach,
+            walls: config.walls,
         };
         let scene = match self {
             Self::Given(given) => found(given, reach),

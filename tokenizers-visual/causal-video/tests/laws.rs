@@ -38,6 +38,7 @@ fn config(group: usize) -> CausalVideoConfig {
             sharpness: 1.0,
             carries: false,
             layers: false,
+            walls: false,
             moves_only: false,
         },
     }
@@ -63,6 +64,7 @@ fn moving(config: CausalVideoConfig) -> CausalVideoConfig {
         moves_only: true,
         carries: true,
         layers: false,
+        walls: false,
         width: 0,
         deep_width: 0,
         blocks: 0,

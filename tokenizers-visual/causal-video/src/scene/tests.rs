@@ -98,6 +98,7 @@ impl World {
             columns: (SIZE / SIDE) as usize,
             side: SIDE,
             reach: REACH,
+            walls: false,
         }
     }
 
@@ -214,6 +215,32 @@ fn what_leaves_by_half_comes_back_whole() {
 }
 
 #[test]
+fn between_walls_nothing_leaves() {
+    let world = |column: i32, step: i32| World {
+        behind: plain,
+        went: (0, 0),
+        things: vec![square((16, column), (0, step))],
+    };
+    let walled = |scene: &Scene, world: &World, number: i32| {
+        scene.moved(&Cells {
+            walls: true,
+            ..world.cells(number)
+        })
+    };
+    let out = world(26, 2);
+    let mut scene = out.scene();
+    for number in 4..24 {
+        scene = walled(&scene, &out, number);
+    }
+    assert_eq!(scene.things[0].corner, (16.0, 35.0));
+    let back = world(37, -2);
+    for number in 1..6 {
+        scene = walled(&scene, &back, number);
+    }
+    assert_eq!(scene.things[0].corner, (16.0, 25.0));
+}
+
+#[test]
 fn cells_that_disagree_shear_nothing() {
     let world = World {
         behind: plain,
@@ -321,6 +348,7 @@ fn what_turns_goes_on_turning() {
             columns: (SIZE / SIDE) as usize,
             side: SIDE,
             reach: REACH,
+            walls: false,
         });
     }
     let thing = &scene.things[0];

@@ -31,6 +31,8 @@ pub struct Cells {
     /// Pixels a side.
     pub side: i32,
     pub reach: i32,
+    /// Whether no thing goes beyond the edges of the frame.
+    pub walls: bool,
 }
 
 impl Cells {
@@ -69,9 +71,13 @@ impl Scene {
                 weights: self.weights(number, &covered, cells, behind),
                 shown,
             };
-            match thing.turns {
+            let moved = match thing.turns {
                 true => thing.turned(&votes, behind),
                 false => thing.moved(&votes),
+            };
+            match cells.walls {
+                true => moved.between_walls(self.height, self.width),
+                false => moved,
             }
         });
         Self {
@@ -290,6 +296,42 @@ impl Thing {
             angle: self.angle + turning,
             ..*self
         }
+    }
+}
+
+impl Thing {
+    /// Not beyond the edges of the frame, if it fits between them: its step ended there.
+    fn between_walls(self, height: i32, width: i32) -> Self {
+        let (tall, wide) = self.reaches();
+        let within = |corner: f32, own: i32, reaches: f32, room: i32| {
+            let margin = (own as f32 - reaches) / 2.0;
+            (corner + margin).clamp(0.0, (room as f32 - reaches).max(0.0)) - margin
+        };
+        let corner = (
+            within(self.corner.0, self.height, tall, height),
+            within(self.corner.1, self.width, wide, width),
+        );
+        let back = (corner.0 - self.corner.0, corner.1 - self.corner.1);
+        let drift = (self.drift.0 + back.0, self.drift.1 + back.1);
+        Self {
+            corner,
+            step: (
+                self.step.0 + back.0.round() as i32,
+                self.step.1 + back.1.round() as i32,
+            ),
+            drift,
+            ..self
+        }
+    }
+
+    /// How high and how wide it is: if it turns, as a disc of as many pixels.
+    fn reaches(&self) -> (f32, f32) {
+        if !self.turns {
+            return (self.height as f32, self.width as f32);
+        }
+        let pixels = self.look.iter().flatten().count() as f32;
+        let across = 2.0 * (pixels / std::f32::consts::PI).sqrt();
+        (across, across)
     }
 }
 
