@@ -198,7 +198,7 @@ impl VideoGeneratorTask {
             let frames = truth.clone().narrow(1, start, group);
             let ids = tokenizer.later_ids(&canvas, frames.clone());
             stream.see(tokenizer.features(&canvas));
-            canvas = tokenizer.anchored(frames, Some(ids));
+            canvas = tokenizer.following(&canvas, frames, ids);
         }
         let mut out = vec![truth.clone().narrow(1, 0, given)];
         let greedy = SamplerConfig {
