@@ -72,6 +72,27 @@ fn a_decoder_is_timed_and_narrow_products_are_held_against_wide_ones() {
 }
 
 #[test]
+fn pictures_of_other_sizes_are_decoded_in_little_memory() {
+    let common = ["tokenizer", "--preset", "tiny", "--rounds", "1"];
+    let within = ["--size", "128", "--decode-memory", "1"];
+    let found = row(&[&common[..], &within].concat());
+    let number = |key: &str| found[key].as_u64();
+    assert_eq!(
+        ["width", "height", "codes", "decode-memory-mib"].map(number),
+        [Some(128), Some(128), Some(64), Some(1)]
+    );
+    for (more, said) in [
+        (["--size", "100"], "a multiple of 16"),
+        (["--size", "0"], "1..=16384"),
+        (["--decode-memory", "0"], "1..=1048576"),
+        (["--decode-memory", "lots"], "invalid digit"),
+    ] {
+        let run = run(&[&common[..], &more].concat());
+        assert!(run.code == 2 && run.err.contains(said), "{}", run.err);
+    }
+}
+
+#[test]
 fn presets_and_threads_that_do_not_exist_are_refused() {
     let run = bench(&["--preset", "var-d17"]);
     assert!(run.code == 2 && run.err.contains("var-d16"), "{}", run.err);

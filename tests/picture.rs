@@ -252,6 +252,14 @@ fn codes_go_out_and_come_back() {
         &["tokenizer", "decode", "fox.json", "-o", "back.png"],
     );
     assert_eq!(run.code, 0, "{}", run.err);
+    let within = ["tokenizer", "decode", "fox.json", "-o", "within.png"];
+    let run = ravel(
+        folder.path(),
+        &[&within[..], &["--decode-memory", "1"]].concat(),
+    );
+    assert_eq!(run.code, 0, "{}", run.err);
+    let bytes = |name: &str| std::fs::read(folder.path().join(name)).unwrap();
+    assert!(bytes("within.png") == bytes("back.png"));
     let back = read_image(&folder.path().join("back.png")).unwrap();
     let fox = read_image(&folder.path().join("fox.png")).unwrap();
     let error: f64 = back

@@ -9,7 +9,7 @@ use ravel_media::{Picture, encode_png, grid, pictures_from_images, read_png_text
 use serde_json::{Value, json};
 use text_to_image::{ImagePipeline, MakesPictures, Metadata, Progress, Request, check_classes};
 
-use crate::arguments::{ImageOptions, ReplayOptions, SamplerOptions};
+use crate::arguments::{DecodeOptions, ImageOptions, ReplayOptions, SamplerOptions};
 use crate::failure::Failure;
 use crate::{interrupt, pipelines, progress};
 
@@ -48,6 +48,7 @@ pub fn run(options: &ImageOptions) -> Result<(), Failure> {
         &options.pipeline.pipeline,
         options.pipeline.device.device,
         options.weights,
+        options.decode,
     )?;
     let repeated = prompts
         .iter()
@@ -432,7 +433,12 @@ pub fn replay(options: &ReplayOptions) -> Result<(), Failure> {
             "replay single pictures",
         ));
     };
-    let pipeline = pipelines::image(&metadata.pipeline, options.device.device, options.weights)?;
+    let pipeline = pipelines::image(
+        &metadata.pipeline,
+        options.device.device,
+        options.weights,
+        DecodeOptions::default(),
+    )?;
     if pipeline.hash() != metadata.hash {
         return Err(Failure::input_with(
             format!(

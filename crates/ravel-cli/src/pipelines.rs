@@ -13,7 +13,9 @@ use text_to_image::{ImagePipeline, LatentsToImage, PUBLISHED, TextToImage};
 use text_to_speech::{PublishedSound, SoundPipeline, TextToSpeech};
 use video_continuation::VideoContinuation;
 
-use crate::arguments::{DeviceName, PipelineOptions, PipelinesCommand, WeightsOptions};
+use crate::arguments::{
+    DecodeOptions, DeviceName, PipelineOptions, PipelinesCommand, WeightsOptions,
+};
 use crate::failure::Failure;
 use crate::progress::say;
 
@@ -240,19 +242,24 @@ pub fn speech(
 /// A pipeline that makes pictures from words, of codes or of latents.
 pub fn image(
     name: &str,
-    device: DeviceName,
+    on: DeviceName,
     weights: WeightsOptions,
+    decode: DecodeOptions,
 ) -> Result<ImagePipeline, Failure> {
     let (definition, source) = open_to_run(name, Task::TextToImage, weights)?;
-    let device = device.open_for(definition.weights_type)?;
+    let device = on.open_for(definition.weights_type)?;
     Ok(match definition.makes_latents() {
         true => {
             refuse_weights_type(name, weights)?;
+            if decode.decode_memory.is_some() {
+                return Err(DecodeOptions::refusal(&format!("`{name}`")));
+            }
             let parts = build_latents(&definition, &source, &device)?;
             ImagePipeline::Latents(LatentsToImage::new(parts))
         }
         false => {
-            let parts = build(&definition, &source, &device)?;
+            let mut parts = build(&definition, &source, &device)?;
+            decode.tell(&mut *parts.tokenizer, on)?;
             ImagePipeline::Codes(TextToImage::new(parts))
         }
     })

@@ -11,7 +11,7 @@ use ravel_train::{DataConfig, Item, Pictures};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::arguments::{PipelineOptions, TokenizerCommand};
+use crate::arguments::{DecodeOptions, PipelineOptions, TokenizerCommand};
 use crate::failure::Failure;
 use crate::progress::{say, write};
 use crate::{clip_tokenizer, image, interrupt, pipelines, sound_tokenizer};
@@ -69,8 +69,9 @@ pub fn run(command: &TokenizerCommand) -> Result<(), Failure> {
             codes,
             output,
             force,
+            decode: held,
             ..
-        } => decode(codes, output, *force, options),
+        } => decode(codes, output, *force, *held, options),
         TokenizerCommand::Inspect { data, json, .. } => inspect(data.as_deref(), *json, options),
         TokenizerCommand::Eval { data, json, .. } => match &data[..] {
             [] => eval(Path::new(PICTURES), *json, options),
@@ -83,11 +84,23 @@ pub fn run(command: &TokenizerCommand) -> Result<(), Failure> {
     }
 }
 
+/// Refuses what is for pictures alone.
+fn refuse_decode_memory(command: &TokenizerCommand) -> Result<(), Failure> {
+    match command.decode().decode_memory {
+        None => Ok(()),
+        Some(_) => Err(DecodeOptions::refusal(&format!(
+            "`{}`",
+            command.pipeline().pipeline
+        ))),
+    }
+}
+
 fn run_on_sound(
     command: &TokenizerCommand,
     definition: &Definition,
     source: &Source,
 ) -> Result<(), Failure> {
+    refuse_decode_memory(command)?;
     let device = command.pipeline().device.device;
     let open = || sound_tokenizer::Codec::open(definition, source, device);
     match command {
@@ -115,6 +128,7 @@ fn run_on_clips(
     definition: &Definition,
     source: &Source,
 ) -> Result<(), Failure> {
+    refuse_decode_memory(command)?;
     let device = command.pipeline().device.device;
     let open = || clip_tokenizer::Codec::open(definition, source, device);
     match command {
@@ -200,6 +214,7 @@ fn decode(
     codes: &Path,
     output: &Path,
     force: bool,
+    held: DecodeOptions,
     options: &PipelineOptions,
 ) -> Result<(), Failure> {
     image::check_png(output)?;
@@ -211,7 +226,8 @@ fn decode(
             "{shown}: no codes of `ravel tokenizer encode`: {error}"
         ))
     })?;
-    let (tokenizer, device) = open(options)?;
+    let (mut tokenizer, device) = open(options)?;
+    held.tell(&mut *tokenizer, options.device.device)?;
     let ids: Vec<i32> = file
         .ids
         .iter()

@@ -177,6 +177,12 @@ pub trait ImageTokenizer: Tokenizer<Signal = Images> {
         false
     }
 
+    /// Sets how many bytes the decoder's layers may hold at once on the CPU beside weights and picture; where a picture needs more,
+    /// they work on strips of it, which takes longer and changes no number. False if this tokenizer has no choice.
+    fn decode_within(&mut self, _bytes: usize) -> bool {
+        false
+    }
+
     /// Products of numbers that decoding one picture takes by the formula of its layers, where that is known.
     fn decode_products(&self) -> Option<u64> {
         None

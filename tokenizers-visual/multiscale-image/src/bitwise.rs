@@ -303,6 +303,11 @@ impl ImageTokenizer for BitwiseImageTokenizer {
         true
     }
 
+    fn decode_within(&mut self, bytes: usize) -> bool {
+        self.ready.decode_within(bytes);
+        true
+    }
+
     /// What a bit stands for.
     fn codebook(&self) -> Tensor<2> {
         let bits = self.spec.codes.depth / (self.patch * self.patch);

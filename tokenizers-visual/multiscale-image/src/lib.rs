@@ -186,6 +186,11 @@ impl ImageTokenizer for MultiscaleImageTokenizer {
         true
     }
 
+    fn decode_within(&mut self, bytes: usize) -> bool {
+        self.ready.decode_within(bytes);
+        true
+    }
+
     fn decode_products(&self) -> Option<u64> {
         let &(height, width) = self.sides().last()?;
         let decoder = &self.module.decoder;

@@ -279,6 +279,11 @@ impl ImageTokenizer for VqImageTokenizer {
         true
     }
 
+    fn decode_within(&mut self, bytes: usize) -> bool {
+        self.ready.decode_within(bytes);
+        true
+    }
+
     fn decode_products(&self) -> Option<u64> {
         let Layout::Grid { height, width } = self.spec.layout else {
             unreachable!("this tokenizer's layout is a grid");

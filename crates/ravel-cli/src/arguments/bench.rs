@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{DeviceOptions, WeightsOptions};
+use super::{DecodeOptions, DeviceOptions, WeightsOptions};
 
 /// Numbers from 1 to a greatest one.
 fn up_to(most: u64) -> clap::builder::RangedU64ValueParser<usize> {
@@ -33,7 +33,8 @@ pub enum BenchCommand {
     /// From codes to pixels: the decoder of a tokenizer, again and again.
     #[command(after_help = "Examples:
   ravel bench tokenizer --preset llamagen-vq16
-  ravel bench tokenizer --preset var-vqvae --type bf16 --rounds 9")]
+  ravel bench tokenizer --preset var-vqvae --type bf16 --rounds 9
+  ravel bench tokenizer --preset llamagen-vq16 --size 1024 --decode-memory 256 --rounds 1")]
     Tokenizer(BenchTokenizerOptions),
     /// A text, spoken as long as its symbols allow: until the first sound, and the whole.
     #[command(after_help = "Examples:
@@ -129,6 +130,11 @@ pub struct BenchTokenizerOptions {
     /// What products are computed in.
     #[arg(long = "type", value_enum, default_value = "f32")]
     pub kind: DecodeKind,
+    /// Pixels a side, a multiple of 16; the preset's own without it.
+    #[arg(long, value_name = "PIXELS", value_parser = up_to(16_384))]
+    pub size: Option<usize>,
+    #[command(flatten)]
+    pub decode: DecodeOptions,
     /// Pictures that are timed after a first one.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = up_to(10_000))]
     pub rounds: usize,

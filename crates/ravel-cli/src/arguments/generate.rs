@@ -7,7 +7,7 @@ use clap::Args;
 use ravel_decode::method::AHEAD;
 use ravel_media::FrameRate;
 
-use super::{DeviceOptions, PipelineOptions, SamplerOptions, WeightsOptions};
+use super::{DecodeOptions, DeviceOptions, PipelineOptions, SamplerOptions, WeightsOptions};
 
 #[derive(Args)]
 pub struct ImageOptions {
@@ -35,6 +35,8 @@ pub struct ImageOptions {
     pub weights: WeightsOptions,
     #[command(flatten)]
     pub sampler: SamplerOptions,
+    #[command(flatten)]
+    pub decode: DecodeOptions,
     /// Write how the picture grows into this folder: tokens, or scales.
     #[arg(long, value_name = "FOLDER")]
     pub preview: Option<PathBuf>,

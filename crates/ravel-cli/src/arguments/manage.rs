@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{DeviceOptions, PipelineOptions};
+use super::{DecodeOptions, DeviceOptions, PipelineOptions};
 
 #[derive(Subcommand)]
 pub enum TokenizerCommand {
@@ -39,6 +39,8 @@ pub enum TokenizerCommand {
         /// Sound: work in pieces of so many seconds, as codes would arrive.
         #[arg(long, value_name = "SECONDS")]
         pieces: Option<f64>,
+        #[command(flatten)]
+        decode: DecodeOptions,
         #[command(flatten)]
         pipeline: PipelineOptions,
     },
@@ -82,6 +84,14 @@ impl TokenizerCommand {
         match self {
             Self::Encode { pieces, .. } | Self::Decode { pieces, .. } => *pieces,
             _ => None,
+        }
+    }
+
+    /// How pictures are decoded.
+    pub fn decode(&self) -> DecodeOptions {
+        match self {
+            Self::Decode { decode, .. } => *decode,
+            _ => DecodeOptions::default(),
         }
     }
 }

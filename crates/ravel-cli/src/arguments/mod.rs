@@ -11,6 +11,7 @@ use std::str::FromStr;
 use burn::tensor::Device;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use ravel_core::ImageTokenizer;
 use ravel_pipeline::KeptAs;
 
 use crate::failure::Failure;
@@ -152,6 +153,46 @@ pub struct WeightsOptions {
     /// number. A GPU knows f32 and the halves that it computes in. The pipeline's own without it.
     #[arg(long, value_name = "TYPE")]
     pub weights_type: Option<KeptAs>,
+}
+
+/// How a tokenizer's decoder makes pictures.
+#[derive(Args, Clone, Copy, Default)]
+pub struct DecodeOptions {
+    /// Memory that the layers of a picture's decoder may hold on the CPU beside weights and picture, in MiB; 2048 without it. Where a
+    /// picture needs more they work on strips of it: later, and the same picture bit by bit.
+    #[arg(long, value_name = "MIB", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1 << 20))]
+    pub decode_memory: Option<usize>,
+}
+
+impl DecodeOptions {
+    /// Tells a tokenizer that runs on a device.
+    pub fn tell(
+        self,
+        tokenizer: &mut dyn ImageTokenizer,
+        device: DeviceName,
+    ) -> Result<(), Failure> {
+        let Some(mib) = self.decode_memory else {
+            return Ok(());
+        };
+        if device != DeviceName::Cpu {
+            return Err(Failure::input_with(
+                format!("--decode-memory is for the CPU, --device {device} decodes whole pictures"),
+                "leave one of the two out",
+            ));
+        }
+        match tokenizer.decode_within(mib << 20) {
+            true => Ok(()),
+            false => Err(Self::refusal("this tokenizer")),
+        }
+    }
+
+    /// What is said where there is no such decoder.
+    pub fn refusal(what: &str) -> Failure {
+        Failure::input_with(
+            format!("{what} has no decoder that works on strips of pictures"),
+            "leave --decode-memory out; LlamaGen, VAR, Janus, Infinity and pictures' tokenizers trained here know it",
+        )
+    }
 }
 
 /// Sampling settings; the pipeline's own where none is given.

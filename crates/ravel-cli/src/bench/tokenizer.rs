@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use ravel_core::{Codes, DecodeType, ImageTokenizer, Images, Seed};
-use ravel_pipeline::{Work, fresh_tokenizer};
+use ravel_pipeline::{TokenizerPart, Work, fresh_tokenizer};
 use serde::Serialize;
 use serde_json::json;
 use text_to_image::TINY;
@@ -15,6 +15,9 @@ use crate::arguments::{BenchTokenizerOptions, DecodeKind, TokenizerPreset, name_
 use crate::failure::Failure;
 use crate::progress::say;
 use crate::{interrupt, pipelines, system};
+
+/// Pixels a side of a code, in all presets.
+const STRIDE: usize = 16;
 
 /// What was measured.
 #[derive(Serialize)]
@@ -42,16 +45,19 @@ pub fn run(options: &BenchTokenizerOptions) -> Result<(), Failure> {
     let device = options.bench.device.device.open()?;
     let begin = Instant::now();
     super::seed(&options.bench, &device);
-    let mut tokenizer = fresh_tokenizer(definition.tokenizer_part()?, &device)?;
+    let mut part = definition.tokenizer_part()?.clone();
+    if let Some(size) = options.size {
+        resize(&mut part, size)?;
+    }
+    let mut tokenizer = fresh_tokenizer(&part, &device)?;
     let load = begin.elapsed().as_secs_f64();
+    (options.decode).tell(&mut *tokenizer, options.bench.device.device)?;
     if options.kind == DecodeKind::Bf16 && !tokenizer.decode_in(DecodeType::Bf16) {
         return Err(Failure::input("this tokenizer decodes in f32 alone"));
     }
     let codes = random_codes(&*tokenizer, options.bench.seed, &device);
     let mut times = Vec::new();
     let mut picture = None;
-    let mut machine = Machine::new(None);
-    machine.measure();
     for _ in 0..=options.rounds {
         if interrupt::asked() {
             return Err(Failure::Interrupted);
@@ -60,8 +66,10 @@ pub fn run(options: &BenchTokenizerOptions) -> Result<(), Failure> {
         picture = Some(decoded(&*tokenizer, &codes)?);
         times.push(begin.elapsed().as_secs_f64());
     }
-    machine.measure();
     let peak = system::peak_mib();
+    // Behind the peak, which shall not count the memory that is read here.
+    let mut machine = Machine::new(None);
+    machine.measure();
     let picture = picture.expect("a picture was decoded");
     let quality = match options.kind {
         DecodeKind::F32 => None,
@@ -80,6 +88,33 @@ pub fn run(options: &BenchTokenizerOptions) -> Result<(), Failure> {
     };
     let limit = limit(&*tokenizer, &machine, seconds.decode);
     report(options, &*tokenizer, &seconds, limit, peak, quality);
+    Ok(())
+}
+
+/// Brings a tokenizer to pictures of another size.
+fn resize(part: &mut TokenizerPart, pixels: usize) -> Result<(), Failure> {
+    if !pixels.is_multiple_of(STRIDE) {
+        return Err(Failure::input(format!(
+            "--size: {pixels} pixels, a multiple of {STRIDE} is expected"
+        )));
+    }
+    match part {
+        TokenizerPart::LlamagenVq { size, .. } => *size = pixels,
+        TokenizerPart::VarVqvae { config, .. } => {
+            let sides = &mut config.0.v_patch_nums;
+            let (last, cells) = (sides.last().copied().unwrap_or(1), pixels / STRIDE);
+            // As many scales, each the same share of the last one.
+            sides
+                .iter_mut()
+                .for_each(|side| *side = (*side * cells).div_ceil(last));
+        }
+        other => {
+            return Err(Failure::input(format!(
+                "--size: a tokenizer of kind {} has one size",
+                other.kind()
+            )));
+        }
+    }
     Ok(())
 }
 
@@ -153,6 +188,7 @@ fn report(
             "height": height,
             "codes": codes,
             "type": kind,
+            "decode-memory-mib": options.decode.decode_memory,
             "rounds": options.rounds,
             "seed": options.bench.seed,
             "threads": threads,

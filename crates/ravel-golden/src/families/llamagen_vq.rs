@@ -55,6 +55,15 @@ pub fn run(case: &Case, report: &mut CaseReport<'_>) -> Result<(), GoldenError> 
     let grid = grid_from_sequence(vectors, height, width);
     report.real("free_quant", grid.clone())?;
     // By the CPU's kernels, as the tokenizer decodes; `decoded_from_codes` is by the layers.
-    let pixels = ReadyDecoder::default().forward(&module.decoder, grid);
-    report.real("free_decoded", pixels)
+    let mut decoder = ReadyDecoder::default();
+    report.real(
+        "free_decoded",
+        decoder.forward(&module.decoder, grid.clone()),
+    )?;
+    decoder.decode_within(0);
+    report.real_also(
+        "free_decoded",
+        "in strips",
+        decoder.forward(&module.decoder, grid),
+    )
 }

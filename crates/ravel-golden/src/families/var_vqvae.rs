@@ -30,9 +30,9 @@ pub fn run(case: &Case, report: &mut CaseReport<'_>) -> Result<(), GoldenError> 
     report.real("quant_conv_out", latents.clone())?;
     scales(&module, &config, latents, report)?;
 
-    let tokenizer = MultiscaleImageTokenizer::new(module.clone(), &config.tokenizer());
+    let mut tokenizer = MultiscaleImageTokenizer::new(module.clone(), &config.tokenizer());
     let given = given_ids(case, config.v_patch_nums.len())?;
-    from_ids(&tokenizer, given.clone(), report)?;
+    from_ids(&mut tokenizer, given.clone(), report)?;
     alone(case, &module, &given, report)
 }
 
@@ -85,7 +85,7 @@ fn scales(
 
 /// Pictures and canvases from the reference's ids.
 fn from_ids(
-    tokenizer: &MultiscaleImageTokenizer,
+    tokenizer: &mut MultiscaleImageTokenizer,
     given: Vec<Tensor<2, Int>>,
     report: &mut CaseReport<'_>,
 ) -> Result<(), GoldenError> {
@@ -101,7 +101,13 @@ fn from_ids(
     }
     report.real("img_scale0", pictures[0].clone())?;
     report.real("img_mid", pictures[pictures.len() / 2].clone())?;
-    report.real("img_last", pictures[pictures.len() - 1].clone())
+    report.real("img_last", pictures[pictures.len() - 1].clone())?;
+    let Some(canvas) = canvas else {
+        return Ok(());
+    };
+    tokenizer.decode_within(0);
+    let pixels = tokenizer.decode_canvas(canvas).pixels;
+    report.real_also("img_last", "in strips", pixels)
 }
 
 /// Single scales, grown, before and after φ.

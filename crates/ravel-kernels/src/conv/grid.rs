@@ -1,7 +1,7 @@
 //! Grids of cells, and the memory that they take.
 
 use super::buffer::Aligned;
-use crate::pool::{Parts, Pool};
+use crate::pool::Pool;
 
 /// Cells of one picture, channels last: `[height, width, channels]`.
 #[derive(Debug, Clone, Default)]
@@ -64,21 +64,7 @@ impl Grid {
     /// # Panics
     /// If there are not that many.
     pub fn write(&self, pool: &Pool, factor: usize, planes: &mut [f32]) {
-        assert_eq!(planes.len(), self.cells().len(), "planes");
-        let (rows, columns) = (self.height * factor, self.width * factor);
-        let parts = Parts::new(planes);
-        pool.run(rows, &|y| {
-            for plane in 0..self.channels / (factor * factor) {
-                let start = (plane * rows + y) * columns;
-                // SAFETY: a row of a plane belongs to one piece.
-                let row = unsafe { parts.part(start..start + columns) };
-                let from = y / factor * self.width * self.channels;
-                let first = (plane * factor + y % factor) * factor;
-                for (x, value) in row.iter_mut().enumerate() {
-                    *value = self.cells[from + x / factor * self.channels + first + x % factor];
-                }
-            }
-        });
+        self.rows().write(pool, factor, planes);
     }
 
     /// `factor` squared channels of a cell as `factor` by `factor` cells, as in [`Grid::write`].
@@ -89,21 +75,9 @@ impl Grid {
         let channels = self.channels / (factor * factor);
         assert_eq!(channels * factor * factor, self.channels, "channel axis");
         let mut out = planes.take(self.height * factor, self.width * factor, channels);
-        let row = out.width * channels;
-        let parts = Parts::new(out.cells_mut());
-        pool.run(self.height * factor, &|y| {
-            // SAFETY: a row belongs to one piece.
-            let out = unsafe { parts.part(y * row..(y + 1) * row) };
-            let from = &self.cells()[y / factor * self.width * self.channels..]
-                [..self.width * self.channels];
-            for (x, cell) in out.chunks_exact_mut(channels).enumerate() {
-                let from = &from[x / factor * self.channels..][..self.channels];
-                let place = y % factor * factor + x % factor;
-                for (channel, value) in cell.iter_mut().enumerate() {
-                    *value = from[channel * factor * factor + place];
-                }
-            }
-        });
+        let height = out.height;
+        self.rows()
+            .shuffle(pool, factor, &mut out.rows_mut(0..height));
         out
     }
 }

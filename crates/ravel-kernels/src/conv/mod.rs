@@ -13,6 +13,7 @@ mod grid;
 pub(crate) mod narrow;
 mod product;
 mod rate;
+mod rows;
 #[cfg(test)]
 mod tests;
 mod winograd;
@@ -27,6 +28,7 @@ use buffer::{Aligned, Bits};
 pub use grid::{Grid, Planes};
 use product::PANEL;
 pub use rate::{RATE_PRODUCTS, rate_f32};
+pub use rows::{Rows, RowsMut, Strip};
 use std::sync::Mutex;
 use work::{Work, on};
 
@@ -139,6 +141,19 @@ impl Conv {
         self.to
     }
 
+    /// Cells on each side of one that its result is computed from.
+    pub fn reach(&self) -> usize {
+        self.kernel / 2
+    }
+
+    /// Rows of a result of this size that are computed together, and whose sums are taken together.
+    pub fn band(&self, height: usize, width: usize) -> usize {
+        match &self.packed {
+            Packed::Direct(_) | Packed::Half(..) => direct::rows_of_band(height, width),
+            Packed::Winograd(_) => winograd::BAND,
+        }
+    }
+
     /// The convolution of what `entry` makes of `input`, each cell of which counts as `repeat` by `repeat` cells. It is written
     /// to `out`, or added to it where `add` says so. Gives the sums of what `out` then holds.
     ///
@@ -153,6 +168,29 @@ impl Conv {
         out: &mut Grid,
         add: bool,
     ) -> Sums {
+        let mut sums = Sums::none(out.channels);
+        let height = out.height;
+        let mut out = out.rows_mut(0..height);
+        self.run_rows(pool, input.rows(), entry, repeat, &mut out, add, &mut sums);
+        sums
+    }
+
+    /// As [`Conv::run`], some rows alone; their sums are added to `sums`. Where pieces of `out` begin at multiples of
+    /// [`Conv::band`] and come from above to below, all pieces together are the same bits as the whole, sums included.
+    ///
+    /// # Panics
+    /// If the grids have other sizes than the convolution makes of them, or a row of `input` is not there that is needed.
+    #[allow(clippy::too_many_arguments)] // As `run`, and where the sums go.
+    pub fn run_rows(
+        &self,
+        pool: &Pool,
+        input: Rows,
+        entry: &Entry,
+        repeat: usize,
+        out: &mut RowsMut,
+        add: bool,
+        sums: &mut Sums,
+    ) {
         assert_eq!(
             (input.channels, out.channels),
             (self.from, self.to),
@@ -163,30 +201,37 @@ impl Conv {
             (out.height, out.width),
             "height and width axes"
         );
+        let own = out.range();
+        let seen = own.start.saturating_sub(self.reach())..(own.end + self.reach()).min(out.height);
+        let (there, needed) = (
+            input.range(),
+            seen.start / repeat..seen.end.div_ceil(repeat),
+        );
+        assert!(
+            own.is_empty() || there.start <= needed.start && needed.end <= there.end,
+            "height axis: rows {needed:?} are needed, {there:?} are there"
+        );
         let view = View {
             input,
             entry,
             repeat,
             isa: self.isa,
         };
-        let rows = match &self.packed {
-            Packed::Direct(_) | Packed::Half(..) => direct::rows_of_band(out.height, out.width),
-            Packed::Winograd(_) => winograd::BAND,
-        };
-        let bands = out.height.div_ceil(rows);
+        let rows = self.band(out.height, out.width);
+        let bands = own.len().div_ceil(rows);
         let row = out.width * out.channels;
-        let (height, width, channels) = (out.height, out.width, out.channels);
+        let (width, channels) = (out.width, out.channels);
         let parts = Parts::new(out.cells_mut());
-        let sums: Vec<Mutex<Sums>> = (0..bands)
+        let of_bands: Vec<Mutex<Sums>> = (0..bands)
             .map(|_| Mutex::new(Sums::none(channels)))
             .collect();
         pool.run(bands, &|band| {
-            let ys = band * rows..((band + 1) * rows).min(height);
+            let ys = band * rows..((band + 1) * rows).min(own.len());
             // SAFETY: bands do not overlap.
             let out = unsafe { parts.part(ys.start * row..ys.end * row) };
             let mut band_out = Band {
                 cells: out,
-                first: ys.start,
+                first: own.start + ys.start,
                 rows: ys.len(),
                 width,
                 channels,
@@ -201,22 +246,20 @@ impl Conv {
                     narrow::band(*unit, &view, weights, self.kernel, &mut band_out)
                 }
             }
-            sums[band]
+            of_bands[band]
                 .lock()
                 .expect("no piece panics while it holds it")
                 .take_in(self.isa, out);
         });
-        let mut whole = Sums::none(channels);
-        for sums in &sums {
-            whole.add(&sums.lock().expect("all pieces are done"));
+        for of_band in &of_bands {
+            sums.add(&of_band.lock().expect("all pieces are done"));
         }
-        whole
     }
 }
 
 /// A grid as a convolution sees it.
 pub(crate) struct View<'a> {
-    input: &'a Grid,
+    input: Rows<'a>,
     entry: &'a Entry,
     repeat: usize,
     isa: Isa,
@@ -232,12 +275,12 @@ impl View<'_> {
         width: usize,
         to: &mut [T],
     ) {
-        let Grid {
+        let Rows {
             height,
             width: across,
             channels,
             ..
-        } = *self.input;
+        } = self.input;
         let [height, across] = [height * self.repeat, across * self.repeat];
         for (row, to) in to.chunks_exact_mut(columns * width).take(rows).enumerate() {
             let y = first[0] + row as isize;
@@ -256,8 +299,8 @@ impl View<'_> {
                     .chunks_exact_mut(width)
                     .for_each(|cell| cell[channels..].fill(T::ZERO));
             }
-            let row = &self.input.cells()[y as usize / self.repeat * self.input.width * channels..]
-                [..self.input.width * channels];
+            let row = y as usize / self.repeat;
+            let row = self.input.cells(row..row + 1);
             let x = (first[1] + left as isize) as usize;
             if self.repeat == 1 {
                 self.entry.read(

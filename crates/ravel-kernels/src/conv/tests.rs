@@ -179,6 +179,66 @@ impl Case {
     }
 }
 
+impl Case {
+    /// Pieces that begin where bands do, each with no more rows of the input than it sees, are the same bits as the whole.
+    fn check_pieces(&self, way: Way, random: &mut Random) {
+        let pool = Pool::new(2);
+        let conv = Conv::in_way(
+            &pool,
+            &self.weight,
+            &self.bias,
+            self.shape,
+            way,
+            Isa::best(),
+        );
+        let (whole, sums) = self.run(&pool, way, Isa::best());
+        let (mut out, mut found) = (self.before.clone(), Sums::none(self.before.channels));
+        let (height, band) = (out.height, conv.band(out.height, out.width));
+        let Grid {
+            width, channels, ..
+        } = self.input;
+        let mut strip = Strip::new(self.input.height, width, channels);
+        let mut start = 0;
+        while start < height {
+            let end = (start + band * (1 + random.below(2))).min(height);
+            let seen = (end + conv.reach()).min(height).div_ceil(self.repeat);
+            let mut more = strip.extend(seen.max(strip.range().end));
+            let same = self.input.rows().cells(more.range());
+            more.cells_mut().copy_from_slice(same);
+            strip.forget(start.saturating_sub(conv.reach()) / self.repeat);
+            let (input, mut to) = (strip.rows(), out.rows_mut(start..end));
+            conv.run_rows(
+                &pool,
+                input,
+                &self.entry,
+                self.repeat,
+                &mut to,
+                self.add,
+                &mut found,
+            );
+            start = end;
+        }
+        assert!(out.cells() == whole.cells(), "{way:?} {:?}", self.shape);
+        assert!(found == sums);
+    }
+}
+
+#[test]
+fn pieces_of_rows_are_the_whole() {
+    let mut random = Random(9);
+    for kernel in [1, 3, 5, 3, 3, 3] {
+        let shape = [1 + random.below(70), 16 * (1 + random.below(3)), kernel];
+        let case = Case::random(&mut random, shape);
+        case.check_pieces(Way::Direct, &mut random);
+        if kernel == 3 {
+            case.check_pieces(Way::Winograd, &mut random);
+        }
+        if let Some(unit) = Unit::best() {
+            case.check_pieces(Way::Half(unit), &mut random);
+        }
+    }
+}
+
 #[test]
 fn the_direct_way_is_the_formula() {
     let mut random = Random(1);

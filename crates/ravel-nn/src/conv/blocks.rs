@@ -11,7 +11,7 @@ use burn::tensor::{Device, Tensor};
 use ravel_kernels::Curve;
 use ravel_kernels::conv::CellAttention;
 
-use super::ready::{Maker, Step};
+use super::ready::{Maker, Residual, Step};
 
 /// Groups of every group norm.
 pub const GROUPS: usize = 32;
@@ -86,12 +86,12 @@ impl ResnetBlock {
 
     /// The block for the kernels.
     pub(super) fn lay_out(&self, by: &Maker) -> Step {
-        Step::Residual {
+        Step::Residual(Residual {
             norms: [&self.norm1, &self.norm2].map(|norm| Some(by.norm(norm))),
             curve: Curve::Silu,
             convs: [by.conv(&self.conv1), by.conv(&self.conv2)],
             shortcut: self.nin_shortcut.as_ref().map(|conv| by.conv(conv)),
-        }
+        })
     }
 }
 

@@ -11,7 +11,7 @@ use ravel_kernels::Curve;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ready::{Maker, Step};
+use super::ready::{Maker, Residual, Step};
 use super::{pixel_shuffle, pixel_unshuffle};
 
 /// Most channels of a level: beyond it a typing mistake would fill the memory.
@@ -254,12 +254,12 @@ impl CompactDecoder {
                 to.push(Step::Shuffle);
             }
             for block in &level.blocks {
-                to.push(Step::Residual {
+                to.push(Step::Residual(Residual {
                     norms: [None, None],
                     curve: Curve::Relu,
                     convs: [to.conv(&block.first), to.conv(&block.second)],
                     shortcut: None,
-                });
+                }));
             }
         }
         to.push(Step::Bent(None, Curve::Relu, to.conv(&self.out)));

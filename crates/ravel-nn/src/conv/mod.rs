@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use compact::{
     CompactConfig, CompactDecoder, CompactEncoder, ResidualBlock, kaiming_convolution,
 };
-pub use ready::ReadyDecoder;
+pub use ready::{HELD, ReadyDecoder};
 pub use vq_gan::{VqGanConfig, VqGanDecoder, VqGanEncoder};
 
 /// Which encoder and decoder.

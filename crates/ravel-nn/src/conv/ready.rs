@@ -2,7 +2,13 @@
 //!
 //! A decoder's weights do not change once it is part of a tokenizer. So they are laid out for the products when the first picture is
 //! decoded, and pictures then go through all layers channels last, one at a time: memory does not grow with the batch, and a
-//! picture's numbers do not depend on what is beside it.
+//! picture's numbers do not depend on what is beside it. Nor does it grow with the picture beyond a limit: the fine layers then
+//! work on strips.
+
+mod plan;
+mod strips;
+#[cfg(test)]
+mod tests;
 
 use std::sync::OnceLock;
 
@@ -17,14 +23,28 @@ use ravel_kernels::pool::{self, Pool};
 use ravel_kernels::tensor;
 
 use super::Decoder;
+pub use plan::HELD;
+use plan::Plan;
+use strips::Strips;
 
 /// A decoder's layers for the kernels, made when they are first needed.
 ///
 /// It belongs to one decoder whose weights stay as they are: a model that learns decodes by [`Decoder::forward`].
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ReadyDecoder {
     layers: OnceLock<Layers>,
     kind: DecodeType,
+    held: usize,
+}
+
+impl Default for ReadyDecoder {
+    fn default() -> Self {
+        Self {
+            layers: OnceLock::new(),
+            kind: DecodeType::default(),
+            held: HELD,
+        }
+    }
 }
 
 impl ReadyDecoder {
@@ -34,8 +54,17 @@ impl ReadyDecoder {
             *self = Self {
                 layers: OnceLock::new(),
                 kind,
+                held: self.held,
             };
         }
+    }
+
+    /// How many bytes the layers may hold at once beside the latents, the weights and the picture, [`HELD`] at first. Where a picture
+    /// needs more, residual blocks hold one grid in place of two (some layers are computed twice), or the fine layers work on
+    /// strips (they are computed once for every norm behind them). It changes no bit of a picture. What stands in front of the
+    /// last attention is always held, and a few rows of what stands behind it.
+    pub fn decode_within(&mut self, bytes: usize) {
+        self.held = bytes;
     }
 
     /// Products of numbers that `decoder` takes by its formula for a grid of `[rows, columns]` latents.
@@ -47,10 +76,8 @@ impl ReadyDecoder {
         let each = layers.steps.iter().map(|step| match step {
             Step::Conv(conv) | Step::Bent(_, _, conv) => conv.products(cells),
             Step::Attention(attention) => attention.products(cells),
-            Step::Residual {
-                convs, shortcut, ..
-            } => {
-                let all = convs.iter().chain(shortcut);
+            Step::Residual(residual) => {
+                let all = residual.convs.iter().chain(&residual.shortcut);
                 all.map(|conv| conv.products(cells)).sum()
             }
             Step::Double(conv) => {
@@ -85,24 +112,20 @@ impl ReadyDecoder {
         let Some(numbers) = handle.as_slice::<f32>() else {
             return decoder.forward(latents);
         };
-        let mut pixels = Vec::new();
+        let plan = layers.plan([rows, columns, width], self.held, pool.threads());
+        let ([height, width_out, channels], side) = (plan.out, layers.patch);
+        let picture = height * width_out * channels;
+        let mut pixels = vec![0.0; batch * picture];
         let mut planes = Planes::default();
-        let mut shape = [batch, 0, 0, 0];
-        for picture in numbers.chunks_exact(width * rows * columns) {
-            let grid = layers.run(pool, &mut planes, Grid::read(picture, rows, columns, width));
-            let side = layers.patch;
-            shape = [
-                batch,
-                grid.channels / (side * side),
-                grid.height * side,
-                grid.width * side,
-            ];
-            let start = pixels.len();
-            pixels.resize(start + grid.cells().len(), 0.0);
-            grid.write(pool, side, &mut pixels[start..]);
-            planes.give(grid);
+        for (latents, pixels) in numbers
+            .chunks_exact(width * rows * columns)
+            .zip(pixels.chunks_exact_mut(picture))
+        {
+            let grid = Grid::read(latents, rows, columns, width);
+            layers.run(pool, &mut planes, &plan, grid, pixels);
         }
-        tensor::of_values(pixels, shape)
+        let channels = channels / (side * side);
+        tensor::of_values(pixels, [batch, channels, height * side, width_out * side])
     }
 }
 
@@ -122,18 +145,22 @@ pub(super) enum Step {
     /// A norm or none, a curve, a convolution.
     Bent(Option<GroupNorm>, Curve, Conv),
     /// A norm or none, a curve and a convolution, twice, added to what came in or to a convolution of it.
-    Residual {
-        norms: [Option<GroupNorm>; 2],
-        curve: Curve,
-        convs: [Conv; 2],
-        shortcut: Option<Conv>,
-    },
+    Residual(Residual),
     /// Attention between cells.
     Attention(CellAttention),
     /// Each cell twice in both directions, then a convolution.
     Double(Conv),
     /// Four channels of a cell as four cells.
     Shuffle,
+}
+
+/// A norm or none, a curve and a convolution, twice, added to what came in or to a convolution of it.
+#[derive(Debug)]
+pub(super) struct Residual {
+    pub norms: [Option<GroupNorm>; 2],
+    pub curve: Curve,
+    pub convs: [Conv; 2],
+    pub shortcut: Option<Conv>,
 }
 
 impl Layers {
@@ -157,27 +184,60 @@ impl Layers {
         }
     }
 
-    fn run(&self, pool: &Pool, planes: &mut Planes, mut grid: Grid) -> Grid {
+    /// Writes the picture of a grid of latents to `pixels`.
+    fn run(
+        &self,
+        pool: &Pool,
+        planes: &mut Planes,
+        plan: &Plan,
+        mut grid: Grid,
+        pixels: &mut [f32],
+    ) {
         // What comes in is no sum of a layer; no norm stands before the first convolution.
         let mut sums = Sums::none(grid.channels);
-        for step in &self.steps {
-            (grid, sums) = step.run(pool, planes, grid, sums);
+        let (whole, in_strips) = self.steps.split_at(plan.sparing.len());
+        for (step, sparing) in whole.iter().zip(&plan.sparing) {
+            (grid, sums) = match step {
+                Step::Residual(residual) if *sparing => {
+                    *planes = Planes::default();
+                    residual.run_sparing(pool, planes, grid, &sums, plan.rows)
+                }
+                _ => step.run(pool, planes, grid, sums),
+            };
         }
-        grid
+        if in_strips.is_empty() {
+            grid.write(pool, self.patch, pixels);
+        } else {
+            *planes = Planes::default();
+            Strips::new(in_strips, &grid, plan.rows).run(pool, &sums, self.patch, pixels);
+        }
+        planes.give(grid);
     }
 }
 
 impl Step {
+    /// Whether its first or second convolution stands behind a norm.
+    fn has_norm(&self, at: usize) -> bool {
+        match self {
+            Self::Bent(norm, _, _) => at == 0 && norm.is_some(),
+            Self::Residual(residual) => residual.norms[at].is_some(),
+            _ => false,
+        }
+    }
+
+    /// What happens to numbers with these sums on their way into its first or second convolution.
+    fn entry(&self, at: usize, sums: &Sums) -> Entry {
+        match self {
+            Self::Bent(norm, curve, _) if at == 0 => entry(norm.as_ref(), *curve, sums),
+            Self::Residual(residual) => residual.entry(at, sums),
+            _ => Entry::default(),
+        }
+    }
+
     fn run(&self, pool: &Pool, planes: &mut Planes, mut grid: Grid, sums: Sums) -> (Grid, Sums) {
-        let entry = |norm: &Option<GroupNorm>, sums: &Sums, curve| match norm {
-            Some(norm) => norm.entry(sums, Some(curve)),
-            None => Entry::curve(Some(curve)),
-        };
         match self {
             Self::Conv(conv) => through(pool, planes, grid, &Entry::default(), 1, conv),
-            Self::Bent(norm, curve, conv) => {
-                through(pool, planes, grid, &entry(norm, &sums, *curve), 1, conv)
-            }
+            Self::Bent(_, _, conv) => through(pool, planes, grid, &self.entry(0, &sums), 1, conv),
             Self::Double(conv) => through(pool, planes, grid, &Entry::default(), 2, conv),
             Self::Attention(attention) => {
                 let sums = attention.run(pool, planes, &mut grid, &sums);
@@ -189,24 +249,34 @@ impl Step {
                 let none = Sums::none(out.channels);
                 (out, none)
             }
-            Self::Residual {
-                norms,
-                curve,
-                convs,
-                shortcut,
-            } => {
-                let mut inner = planes.take(grid.height, grid.width, convs[0].channels());
-                let first = entry(&norms[0], &sums, *curve);
-                let sums = convs[0].run(pool, &grid, &first, 1, &mut inner, false);
-                if let Some(shortcut) = shortcut {
-                    (grid, _) = through(pool, planes, grid, &Entry::default(), 1, shortcut);
-                }
-                let second = entry(&norms[1], &sums, *curve);
-                let sums = convs[1].run(pool, &inner, &second, 1, &mut grid, true);
-                planes.give(inner);
-                (grid, sums)
-            }
+            Self::Residual(residual) => residual.run(pool, planes, grid, &sums),
         }
+    }
+}
+
+impl Residual {
+    /// What happens to numbers with these sums on their way into the first or second convolution.
+    fn entry(&self, at: usize, sums: &Sums) -> Entry {
+        entry(self.norms[at].as_ref(), self.curve, sums)
+    }
+
+    fn run(&self, pool: &Pool, planes: &mut Planes, mut grid: Grid, sums: &Sums) -> (Grid, Sums) {
+        let [first, second] = &self.convs;
+        let mut inner = planes.take(grid.height, grid.width, first.channels());
+        let sums = first.run(pool, &grid, &self.entry(0, sums), 1, &mut inner, false);
+        if let Some(shortcut) = &self.shortcut {
+            (grid, _) = through(pool, planes, grid, &Entry::default(), 1, shortcut);
+        }
+        let sums = second.run(pool, &inner, &self.entry(1, &sums), 1, &mut grid, true);
+        planes.give(inner);
+        (grid, sums)
+    }
+}
+
+fn entry(norm: Option<&GroupNorm>, curve: Curve, sums: &Sums) -> Entry {
+    match norm {
+        Some(norm) => norm.entry(sums, Some(curve)),
+        None => Entry::curve(Some(curve)),
     }
 }
 
@@ -268,127 +338,4 @@ fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     let data = tensor.into_data().convert::<f32>();
     let numbers = data.try_into_vec::<f32>();
     numbers.expect("numbers were converted to f32")
-}
-
-#[cfg(test)]
-mod tests {
-    use ravel_testkit::{assert_close, device, formula, values};
-
-    use super::*;
-    use crate::conv::{AutoencoderConfig, CompactConfig, VqGanConfig};
-
-    fn decoders() -> Vec<(usize, Decoder)> {
-        let compact = |patch, decoder: [usize; 2]| {
-            AutoencoderConfig::Compact(CompactConfig {
-                patch,
-                encoder: vec![8, 8],
-                decoder: decoder.to_vec(),
-                encoder_blocks: vec![0, 0],
-                decoder_blocks: vec![1, 2],
-            })
-        };
-        let vq_gan = |channels, multiples: &[usize], code_kernel, attention| {
-            AutoencoderConfig::VqGan(VqGanConfig {
-                channels,
-                multiples: multiples.to_vec(),
-                blocks: 1,
-                z_channels: if code_kernel == 0 { 5 } else { 24 },
-                code_kernel,
-                attention,
-                ..VqGanConfig::default()
-            })
-        };
-        let configs = [
-            compact(4, [12, 9]),
-            compact(2, [96, 64]),
-            vq_gan(32, &[1, 2], 1, None),
-            vq_gan(32, &[2, 1, 1], 3, Some(vec![0, 2])),
-            // Winograd's way begins at 64 channels.
-            vq_gan(64, &[1, 1], 0, Some(vec![])),
-        ];
-        let built = configs.map(|config| {
-            config.validate(16).unwrap();
-            (5, config.init(5, &device()).1)
-        });
-        built.into()
-    }
-
-    #[test]
-    fn the_kernels_make_what_the_layers_make() {
-        for (width, decoder) in decoders() {
-            for [rows, columns] in [[4, 4], [3, 5], [1, 9]] {
-                let latents = formula([2, width, rows, columns], 3, 1.0, &device());
-                let wanted = decoder.forward(latents.clone());
-                let found = ReadyDecoder::default().forward(&decoder, latents);
-                let most = values(&wanted)
-                    .iter()
-                    .fold(0.0f32, |most, x| most.max(x.abs()));
-                assert_close("pixels", &found, &wanted, 1e-5 * most);
-            }
-        }
-    }
-
-    #[test]
-    fn products_are_those_of_the_formula() {
-        let config = VqGanConfig {
-            channels: 32,
-            multiples: vec![1, 1],
-            blocks: 1,
-            z_channels: 8,
-            ..VqGanConfig::default()
-        };
-        let decoder = AutoencoderConfig::VqGan(config).init(5, &device()).1;
-        let found = ReadyDecoder::default().products(&decoder, [2, 3]);
-        let (square, wide) = (32 * 32, 9 * 32 * 32);
-        // Two convolutions in; then residual blocks (two in the middle, two at the coarse grid), attention after each of the
-        // coarse ones and between the middle ones.
-        let coarse = 6 * (5 * 8 + 9 * 8 * 32 + 4 * 2 * wide + 3 * 4 * square) + 3 * 2 * 36 * 32;
-        // At the fine grid: the convolution after the doubling, two blocks, the way out.
-        let fine = 24 * (wide + 2 * 2 * wide + 9 * 32 * 3);
-        assert_eq!(found, (coarse + fine) as u64);
-    }
-
-    #[test]
-    fn a_batch_is_its_pictures() {
-        for (width, decoder) in decoders() {
-            let ready = ReadyDecoder::default();
-            let latents: Tensor<4> = formula([3, width, 4, 3], 4, 1.0, &device());
-            let all = values(&ready.forward(&decoder, latents.clone()));
-            let each = (0..3).flat_map(|row| {
-                values(&ready.forward(&decoder, latents.clone().narrow(0, row, 1)))
-            });
-            assert!(each.eq(all));
-        }
-    }
-
-    #[test]
-    fn narrow_products_stay_near() {
-        for (width, decoder) in decoders() {
-            let latents: Tensor<4> = formula([1, width, 4, 6], 5, 1.0, &device());
-            let wanted = values(&decoder.forward(latents.clone()));
-            let mut ready = ReadyDecoder::default();
-            ready.decode_in(DecodeType::Bf16);
-            let found = values(&ready.forward(&decoder, latents));
-            let most = wanted.iter().fold(f32::MIN, |most, x| most.max(*x));
-            let least = wanted.iter().fold(f32::MAX, |least, x| least.min(*x));
-            let squares = wanted
-                .iter()
-                .zip(&found)
-                .map(|(x, y)| f64::from(x - y).powi(2));
-            let error = squares.sum::<f64>() / wanted.len() as f64;
-            let decibels = 10.0 * (f64::from(most - least).powi(2) / error).log10();
-            assert!(decibels > 40.0, "{decibels}");
-        }
-    }
-
-    #[test]
-    fn gradients_go_through_the_layers() {
-        let (width, decoder) = decoders().remove(0);
-        let device = device().autodiff();
-        let decoder = burn::module::Module::to_device(decoder, &device);
-        let latents = formula::<4>([1, width, 2, 2], 6, 1.0, &device).require_grad();
-        let pixels = ReadyDecoder::default().forward(&decoder, latents.clone());
-        let gradients = pixels.sum().backward();
-        assert!(latents.grad(&gradients).is_some());
-    }
 }
