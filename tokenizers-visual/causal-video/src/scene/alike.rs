@@ -12,14 +12,16 @@ const LEAST: f32 = 0.1;
 /// The nearest and the farthest that what comes in from outside is looked for, in pixels.
 const NEAREST: i32 = 6;
 const FARTHEST: i32 = 32;
-/// Steps in each direction: near a corner, one of them leads outside again.
-const EACH: usize = 3;
+/// Steps in each direction: near a corner some of them lead outside again, and others to something in front.
+const EACH: usize = 6;
+/// So much less alike is as good.
+const NEARLY: f32 = 0.004;
 
-/// After which steps a frame looks how much like itself, all within `reach` but none at all, the most alike first: mean differences, every
-/// second pixel of every second row.
+/// After which steps a frame looks how much like itself, all within `reach` but none at all, the most alike first: mean differences of every
+/// second pixel.
 pub fn likenesses(coded: &Raster, holes: &Mask, reach: i32) -> Vec<(f32, Step)> {
     let places: Vec<_> = (coded.places())
-        .filter(|at| at.0 % 2 == 0 && at.1 % 2 == 0 && !holes.at(*at))
+        .filter(|at| (at.0 + at.1) % 2 == 0 && !holes.at(*at))
         .collect();
     let cost = |(down, right): Step| {
         let (mut sum, mut count) = (0.0, 0.0);
@@ -55,8 +57,11 @@ pub fn alike(background: &Raster) -> Vec<Step> {
     let directions: [fn(Step) -> i32; 4] =
         [|step| step.0, |step| -step.0, |step| step.1, |step| -step.1];
     let best = directions.iter().flat_map(|along| {
-        let steps = all.iter().filter(move |(_, step)| along(*step) >= NEAREST);
-        steps.take(EACH)
+        let mut steps = all.iter().filter(|(_, step)| along(*step) >= NEAREST);
+        let first = steps.next();
+        let least = first.map_or(0.0, |(cost, _)| *cost);
+        let others = steps.take_while(move |(cost, _)| *cost < least + NEARLY);
+        first.into_iter().chain(others.take(EACH - 1))
     });
     let mut best: Vec<&(f32, Step)> = best.collect();
     best.sort_by(|(a, one), (b, other)| a.total_cmp(b).then(one.cmp(other)));

@@ -22,13 +22,16 @@ pub use given::Given;
 pub use grid::Raster;
 pub use vote::Cells;
 
-use grid::Place;
+use grid::{Place, apart};
 
 /// How far something moves down and to the right in one frame, in pixels.
 type Step = (i32, i32);
 
 /// What is kept of the background around the frame, in pixels on each side.
 const MARGIN: i32 = 32;
+
+/// Colours that are so far apart are others.
+const OTHER: f32 = 0.1;
 
 /// What is behind, in and around the frame.
 #[derive(Debug, Clone)]
@@ -122,36 +125,46 @@ impl Background {
             alike: self.alike.clone(),
             ..*self
         };
-        let places = |margin: i32| {
-            let rows = -margin..self.height + margin;
-            rows.flat_map(move |row| {
-                (-margin..self.width + margin).map(move |column| (row, column))
-            })
-        };
-        for (row, column) in places(MARGIN) {
+        for (row, column) in self.places(MARGIN) {
             let at = moved.index((row, column)).expect("inside the margin");
             moved.pixels[at] = self.at((row - down, column - right));
         }
-        let inside = |(row, column): Place| {
-            (0..self.height).contains(&row) && (0..self.width).contains(&column)
-        };
-        let unseen: Vec<Place> = places(0)
-            .filter(|&place| moved.at(place).is_none())
-            .collect();
-        for &(row, column) in &unseen {
-            let came = (row - down, column - right);
-            let sources = self.alike.iter().map(|by| (came.0 + by.0, came.1 + by.1));
-            let found = sources
-                .filter(|&from| inside(from))
-                .find_map(|from| self.at(from));
-            let border = (
-                came.0.clamp(0, self.height - 1),
-                came.1.clamp(0, self.width - 1),
-            );
+        for (row, column) in self.places(0) {
             let at = moved.index((row, column)).expect("inside the margin");
-            moved.pixels[at] = found.or_else(|| self.at(border));
+            if moved.pixels[at].is_none() {
+                moved.pixels[at] = self.beyond((row - down, column - right));
+            }
         }
         moved
+    }
+
+    /// Places of the frame and so many around it, row by row.
+    fn places(&self, margin: i32) -> impl Iterator<Item = Place> + use<> {
+        let (rows, columns) = (-margin..self.height + margin, -margin..self.width + margin);
+        rows.flat_map(move |row| columns.clone().map(move |column| (row, column)))
+    }
+
+    /// How it goes on at a place that was never seen. Where it looks alike in several places, it is what most of these agree in: in one of
+    /// them something else may be in front.
+    fn beyond(&self, (row, column): Place) -> Option<[f32; 3]> {
+        let inside = |&(row, column): &Place| {
+            (0..self.height).contains(&row) && (0..self.width).contains(&column)
+        };
+        let places = self.alike.iter().map(|by| (row + by.0, column + by.1));
+        let colours: Vec<[f32; 3]> = places.filter(inside).filter_map(|at| self.at(at)).collect();
+        let disagrees = |colour: [f32; 3]| -> f32 {
+            let others = colours.iter();
+            others.map(|&other| apart(colour, other).min(OTHER)).sum()
+        };
+        let border = (
+            row.clamp(0, self.height - 1),
+            column.clamp(0, self.width - 1),
+        );
+        let agreed = colours
+            .iter()
+            .copied()
+            .min_by(|&a, &b| disagrees(a).total_cmp(&disagrees(b)));
+        agreed.or_else(|| self.at(border))
     }
 }
 
