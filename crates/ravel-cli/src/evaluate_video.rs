@@ -136,8 +136,10 @@ fn coded(tokenizer: &dyn VideoTokenizer, truth: &Clip, options: &EvalOptions) ->
     let group = tokenizer.video_spec().group;
     let known = (truth.len() - options.given).min(options.frames);
     let last = truth.frames.clone().narrow(1, options.given - 1, 1);
-    let mut canvas = tokenizer.anchored(truth.frames.clone().narrow(1, 0, 1), None);
-    for start in (1..options.given).step_by(group) {
+    // Whole groups up to the last given frame, as a request takes them.
+    let first = (options.given - 1) % group;
+    let mut canvas = tokenizer.anchored(truth.frames.clone().narrow(1, first, 1), None);
+    for start in (first + 1..options.given).step_by(group) {
         let next = truth.frames.clone().narrow(1, start, group);
         let ids = tokenizer.later_ids(&canvas, next.clone());
         canvas = tokenizer.following(&canvas, next, ids);

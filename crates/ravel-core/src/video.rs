@@ -254,7 +254,7 @@ pub const UNKNOWN_RATE: f32 = 12.0;
 pub struct Canvas {
     /// The latest group: `[batch, time, 3, height, width]`, one frame at the beginning.
     pub frames: Tensor<5>,
-    /// The code vectors that led to it, `[batch, position, code_width]`; zero where there were none.
+    /// The code vectors that say how it came about, `[batch, position, code_width]`; zero where there were none.
     pub vectors: Tensor<3>,
     /// What else the tokenizer that made it remembers, of one size as well; nobody else looks into it.
     pub memory: Option<Arc<dyn Any + Send + Sync>>,

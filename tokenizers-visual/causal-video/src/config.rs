@@ -75,8 +75,9 @@ pub struct ChangeConfig {
     /// cell moves by itself. Only where pixels are only moved.
     #[serde(default, skip_serializing_if = "is_false")]
     pub layers: bool,
-    /// Whether the edges of the frame are walls: whatever codes say, no thing goes beyond them. For a world in which nothing ever leaves the
-    /// frame; a thing that left could not be called back, since no cell shows it then. Only with layers.
+    /// Whether the edges of the frame are walls: whatever codes say, no thing goes beyond them (what turns counts as a disc of as many
+    /// pixels). For a world in which nothing ever leaves the frame; a thing that left wholly could not be called back, since no cell shows it then.
+    /// Only with layers.
     #[serde(default, skip_serializing_if = "is_false")]
     pub walls: bool,
 }

@@ -34,7 +34,7 @@ impl Memory {
         canvas.memory.as_ref()?.downcast_ref()
     }
 
-    /// After one more given frame, which `now` shows; none without layers.
+    /// After one more given frame, which `now` shows; none without layers. What went on in between is forgotten.
     pub fn following(
         config: &ChangeConfig,
         before: &Canvas,
@@ -98,6 +98,33 @@ impl Memory {
             });
         let frames = Tensor::cat(frames.collect(), 0);
         (frames, Arc::new(Self { rows }))
+    }
+}
+
+impl Memory {
+    /// The code vectors that say what a canvas with this memory shows: those that led to it where each cell moved by itself, and `shown` where
+    /// frames were taken apart.
+    ///
+    /// # Shapes
+    /// - `led`, `shown`, returns: `[b, positions, levels]`
+    pub fn vectors(
+        memory: &Arc<dyn Any + Send + Sync>,
+        led: Tensor<3>,
+        shown: impl FnOnce() -> Tensor<3>,
+    ) -> Tensor<3> {
+        let rows = memory
+            .downcast_ref::<Self>()
+            .map_or(&[][..], |memory| &memory.rows);
+        let apart = |row: &Row| matches!(row, Row::Apart(_));
+        if !rows.iter().any(apart) {
+            return led;
+        }
+        let shown = shown();
+        let rows = rows.iter().enumerate().map(|(at, row)| match apart(row) {
+            true => shown.clone().narrow(0, at, 1),
+            false => led.clone().narrow(0, at, 1),
+        });
+        Tensor::cat(rows.collect(), 0)
     }
 }
 

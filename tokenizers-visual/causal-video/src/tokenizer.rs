@@ -155,9 +155,10 @@ impl VideoTokenizer for CausalVideoTokenizer {
         if let Some(memory) = Memory::of(canvas) {
             let (frames, memory) = memory.moved(&self.module.config().later, &vectors, canvas);
             // What is shown is what the cells have agreed on; its own codes say that, as those of given frames do.
-            let ids = self.later_ids(canvas, frames.clone());
+            let shown = || self.later_vectors(self.later_ids(canvas, frames.clone()));
+            let vectors = Memory::vectors(&memory, vectors, shown);
             return Canvas {
-                vectors: self.later_vectors(ids),
+                vectors,
                 frames,
                 memory: Some(memory),
             };

@@ -52,8 +52,8 @@ pub struct FrameRow {
     /// The same where each object is followed through all given frames as one block and goes on straight: the strongest linear
     /// extrapolation, which no picture is made of.
     pub position_tracked: Option<f64>,
-    /// The same in the true frames coded and decoded on the tokenizer's own canvas from the last given frame on: what the codes
-    /// could have reached.
+    /// The same in the true frames coded and decoded on the tokenizer's own canvas after the given frames: what the codes could have
+    /// reached, whatever a tokenizer makes of given frames included.
     pub position_coded: Option<f64>,
     /// The same in the true frames themselves: the measure's own error.
     pub position_true: Option<f64>,

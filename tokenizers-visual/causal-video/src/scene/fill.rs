@@ -1,7 +1,7 @@
 //! What is behind: the surroundings of a hole go on in it.
 
 use super::Step;
-use super::alike::likenesses;
+use super::alike::{IN_HOLES, likenesses};
 use super::grid::{Mask, Place, Raster, apart};
 
 /// How far around a hole its surroundings count.
@@ -14,6 +14,9 @@ const SHARE: f32 = 0.05;
 const SEEN: f32 = 0.1;
 /// What it costs to leave all of a hole open, in differences of its surroundings.
 const OPEN: f32 = 0.03;
+
+/// What differences within a copy cost: of several copies, the one with nothing in it.
+const ROUGH: f32 = 0.3;
 
 /// The frame with its holes filled: each by another part of the frame, as large as the hole itself, so that a pattern goes on in step. It is
 /// the one whose surroundings are most alike (exemplars as in Criminisi et al. 2004, section 3), a step away after which the whole frame looks
@@ -28,7 +31,7 @@ pub fn filled(frame: &Raster, holes: &Mask) -> Option<Raster> {
         likenesses: Vec::new(),
     };
     let reach = frame.height.max(frame.width) - 1;
-    known.likenesses = likenesses(&known.coded, holes, reach);
+    known.likenesses = likenesses(&known.coded, holes, reach, IN_HOLES);
     for hole in holes.parts() {
         let mut left = hole;
         for _ in 0..COPIES {
@@ -114,8 +117,17 @@ impl Known {
         if count < SEEN * ring.len() as f32 || count == 0.0 || sum / count > most {
             return None;
         }
-        let share = hole.iter().filter(|at| known(at).is_some()).count() as f32 / hole.len() as f32;
-        let cost = sum / count + OPEN * (1.0 - share);
+        let (mut filled, mut rough) = (0.0, 0.0);
+        for place in hole {
+            let Some(colour) = known(place) else {
+                continue;
+            };
+            filled += 1.0;
+            let beside = known(&(place.0, place.1 + 1));
+            rough += beside.map_or(0.0, |beside| apart(colour, beside));
+        }
+        let share = filled / hole.len() as f32;
+        let cost = sum / count + OPEN * (1.0 - share) + ROUGH * rough / f32::max(filled, 1.0);
         (share >= SHARE && cost < most).then_some(cost)
     }
 }

@@ -11,6 +11,8 @@ use super::{Background, Scene, Thing};
 /// The largest share of a frame that may be open, and that things may be, for there to be a background.
 const MOST_OPEN: f32 = 0.8;
 const MOST_THINGS: f32 = 0.5;
+/// The largest share of the difference between the first and the last given frame that motions may leave unexplained.
+const RECALLS: f32 = 0.75;
 /// How far from what is seen of a thing it may go on hidden, in pixels.
 const NEAR: i32 = 12;
 
@@ -59,12 +61,46 @@ pub fn found(given: &[Given], reach: i32) -> Option<Scene> {
         let pixels: Vec<_> = shown.chain(hidden[number].iter().copied()).collect();
         Thing::new(&pixels, &groups[number], seen.frames(groups[number].since))
     });
-    Some(Scene {
+    let scene = Scene {
         height: frame.height,
         width: frame.width,
         things: things.collect(),
         background: Background::new(&background, alike(&background)),
-    })
+    };
+    recalls(&scene, &seen).then_some(scene)
+}
+
+/// Whether a scene, taken back in time, shows what the first given frame did, and much better so than without its things' motions.
+fn recalls(scene: &Scene, seen: &Seen<'_>) -> bool {
+    if scene.things.is_empty() {
+        return true;
+    }
+    let truth = &seen.given[0].frame;
+    let (down, right) = seen.went(0);
+    let back = (-down, -right);
+    let frames = seen.frames(0);
+    let stood = Scene {
+        things: Vec::new(),
+        background: Background::new(&scene.shown(), scene.background.alike.clone()).moved(back),
+        ..*scene
+    };
+    let moved = Scene {
+        things: scene
+            .things
+            .iter()
+            .map(|thing| thing.before(frames))
+            .collect(),
+        background: scene.background.moved(back),
+        ..*scene
+    };
+    let differs = |scene: Scene| -> f32 {
+        let shown = scene.shown();
+        truth
+            .places()
+            .map(|at| apart(shown.at(at), truth.at(at)))
+            .sum()
+    };
+    differs(moved) < RECALLS * differs(stood)
 }
 
 /// What other groups hide of a group in the last frame and an earlier one shows of it.
@@ -83,10 +119,7 @@ fn hidden(
     let (mut hide, mut were) = (Vec::new(), Vec::new());
     for (_, other) in others {
         hide.extend(&other.places);
-        let share = seen.frames(group.since) as f32 / seen.frames(other.since) as f32;
-        let part = |whole: i32| (whole as f32 * share).round() as i32;
-        let (down, right) = (part(other.motion.step.0), part(other.motion.step.1));
-        were.extend(other.places.iter().map(|at| (at.0 - down, at.1 - right)));
+        were.extend(seen.were(other, group.since));
     }
     let hide = Mask::of(background, &hide);
     let were: Vec<Place> = were
@@ -108,6 +141,24 @@ fn hidden(
 }
 
 impl Thing {
+    /// As it was so many frames ago, if it moved steadily.
+    fn before(&self, frames: i32) -> Self {
+        let ago = |at: f32, drift: f32| at - drift * frames as f32;
+        let corner = (
+            ago(self.corner.0, self.drift.0),
+            ago(self.corner.1, self.drift.1),
+        );
+        Self {
+            look: self.look.clone(),
+            corner: match self.turns {
+                true => corner,
+                false => (corner.0.round(), corner.1.round()),
+            },
+            angle: ago(self.angle, self.turning),
+            ..*self
+        }
+    }
+
     /// Of these pixels in the last given frame, which moved as the group did in so many frames.
     fn new(pixels: &[(Place, [f32; 3])], group: &Group, frames: i32) -> Self {
         let bounds = |of: fn(&Place) -> i32| {

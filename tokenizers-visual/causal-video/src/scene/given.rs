@@ -80,7 +80,7 @@ impl Given {
         let differs = |at: i32| {
             let place = (row + at / side, column + at % side);
             let from = before.coded.get((place.0 - down, place.1 - right));
-            from.is_some_and(|from| apart(from, self.coded.at(place)) > 2.0 * CHANGED)
+            from.is_some_and(|from| apart(from, self.coded.at(place)) > CHANGED)
         };
         (0..side * side).filter(|&at| differs(at)).count() <= SPECKS
     }

@@ -5,6 +5,8 @@ use super::grid::{Mask, Place, Raster, apart, around};
 
 /// Differences beyond this count no more: something else is in front there.
 const MOST: f32 = 0.4;
+/// What it counts that a pixel came from outside the frame.
+const OUTSIDE: f32 = 0.2;
 /// Turns are looked for where moving alone explains no better than this.
 const TURN_IF: f32 = 0.05;
 /// Turns that are tried, in either direction, radians per frame, and how far apart.
@@ -18,6 +20,8 @@ const AROUND: i32 = 1;
 const BELONGS: f32 = 0.12;
 /// What turns is between pixels, and by angles between those that are tried.
 const BELONGS_TURNED: f32 = 0.25;
+/// Fewest pixels by which a turn can be told.
+const FEWEST: usize = 40;
 /// Pixels that a motion is found by at most.
 const SAMPLES: usize = 160;
 
@@ -31,15 +35,22 @@ pub struct Rigid {
 }
 
 impl Rigid {
-    /// The motion that brought these places of `now` from `before`, up to `reach` pixels away in each direction, `frames` frames ago.
-    pub fn found(before: &Raster, now: &Raster, places: &[Place], reach: i32, frames: i32) -> Self {
-        let every = places.len().div_ceil(SAMPLES).max(1);
-        let places: Vec<Place> = places.iter().copied().step_by(every).collect();
+    /// The motion that brought these places of `now` from `before`, up to `reach` pixels away in each direction. It may turn if it is said
+    /// how many frames it took.
+    pub fn found(
+        before: &Raster,
+        now: &Raster,
+        places: &[Place],
+        reach: i32,
+        turns: Option<i32>,
+    ) -> Self {
+        let few = places.len() < FEWEST;
+        let places = sampled(places);
         let best = |angle: f32| Self::best_step(before, now, &places, reach, angle);
         let still = best(0.0);
-        if still.cost < TURN_IF {
+        let Some(frames) = turns.filter(|_| !few && still.cost >= TURN_IF) else {
             return still;
-        }
+        };
         let turns = (MOST_TURN / TURN_STEP).round() as i32;
         let angles = (-turns..=turns).filter(|&turn| turn != 0);
         let turned = angles
@@ -50,6 +61,13 @@ impl Rigid {
             true => turned,
             false => still,
         }
+    }
+
+    /// Whether some pixels came from `before` by this turn rather than by none.
+    pub fn turns(before: &Raster, now: &Raster, places: &[Place], reach: i32, angle: f32) -> bool {
+        let places = sampled(places);
+        let cost = |angle: f32| Self::best_step(before, now, &places, reach, angle).cost;
+        cost(angle) < cost(0.0)
     }
 
     fn best_step(before: &Raster, now: &Raster, places: &[Place], reach: i32, angle: f32) -> Self {
@@ -100,13 +118,13 @@ impl Rigid {
         )
     }
 
-    /// How badly it explains a pixel. What came from outside is explained by nothing.
+    /// How badly it explains a pixel. What came from outside is not explained, nor does it speak much against it.
     pub fn difference(&self, before: &Raster, now: &Raster, place: Place) -> f32 {
         let (row, column) = self.source(place);
         let from = (row.round() as i32, column.round() as i32);
         match before.get(from) {
             Some(colour) => apart(colour, now.at(place)).min(MOST),
-            None => MOST,
+            None => OUTSIDE,
         }
     }
 
@@ -137,6 +155,12 @@ impl Rigid {
         };
         places.iter().map(mean).collect()
     }
+}
+
+/// So many of them, evenly.
+fn sampled(places: &[Place]) -> Vec<Place> {
+    let every = places.len().div_ceil(SAMPLES).max(1);
+    places.iter().copied().step_by(every).collect()
 }
 
 fn middle_of(places: &[Place]) -> (f32, f32) {

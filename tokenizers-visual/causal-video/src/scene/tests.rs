@@ -136,7 +136,7 @@ fn disc(at: Place, step: Step) -> Painted {
     }
 }
 
-/// The mean difference and how many pixels differ clearly.
+/// How many pixels differ clearly.
 fn differences(a: &Raster, b: &Raster) -> usize {
     let differ = |&at: &Place| apart(a.at(at), b.at(at)) > 0.05;
     a.places().filter(differ).count()
@@ -419,6 +419,49 @@ fn where_there_is_no_telling_nothing_is_taken_apart() {
         given.push(Given::after(before, noise(salt * 7919), vec![(0, 0); 36]));
     }
     assert!(found(&given, REACH).is_none());
+}
+
+#[test]
+fn what_stands_still_is_not_copied_behind_what_moves() {
+    let world = World {
+        behind: plain,
+        went: (0, 0),
+        things: vec![disc((6, 30), (0, 0)), square((24, 4), (0, 2))],
+    };
+    let mut scene = world.scene();
+    assert_eq!(scene.things.len(), 1);
+    for number in 4..10 {
+        scene = scene.moved(&world.cells(number));
+    }
+    assert!(scene.shown() == world.frame(9));
+}
+
+#[test]
+fn plain_things_that_touch_are_not_torn() {
+    let world = World {
+        behind: plain,
+        went: (0, 0),
+        things: vec![square((16, 4), (0, 2)), disc((16, 29), (0, -2))],
+    };
+    let mut scene = world.scene();
+    let whole = |scene: &Scene| {
+        let sizes = scene.things.iter();
+        let mut sizes: Vec<usize> = sizes
+            .map(|thing| thing.look.iter().flatten().count())
+            .collect();
+        sizes.sort_unstable();
+        sizes
+    };
+    let round = (0..14 * 14).filter(|at| disc((0, 0), (0, 0)).colour((at / 14, at % 14)).is_some());
+    assert_eq!(whole(&scene), [round.count(), 13 * 13]);
+    for number in 4..16 {
+        scene = scene.moved(&world.cells(number));
+    }
+    let corners: Vec<(f32, f32)> = scene.things.iter().map(|thing| thing.corner).collect();
+    assert!(
+        corners.contains(&(16.0, 34.0)) && corners.contains(&(16.0, -1.0)),
+        "{corners:?}"
+    );
 }
 
 #[test]
