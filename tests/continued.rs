@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use ravel_media::{ClipReader, Picture};
+use ravel_media::{ClipReader, Picture, encode_png};
 
 use crate::command::{check_refused, command, from, ravel};
 use crate::training::good;
@@ -20,6 +20,41 @@ fn frames(path: &Path) -> Vec<Picture> {
 
 fn count(folder: &Path) -> usize {
     fs::read_dir(folder).unwrap().count()
+}
+
+#[test]
+fn a_thing_stays_whole_for_three_times_what_was_learned() {
+    let folder = folder();
+    let at = folder.path();
+    fs::create_dir(at.join("given")).unwrap();
+    for index in 0..6 {
+        let mut picture = Picture::filled(64, 64, [60, 120, 200]);
+        picture.paste(
+            &Picture::filled(14, 14, [230, 40, 20]),
+            6 + 3 * index,
+            20 + index,
+        );
+        let png = encode_png(&picture, &[]);
+        fs::write(at.join(format!("given/{index}.png")), png).unwrap();
+    }
+    good(ravel(
+        at,
+        &["video", "given", "-o", "new/", "--frames", "48"],
+    ));
+    let new = frames(&at.join("new"));
+    assert_eq!(new.len(), 48);
+    let red = |pixel: &&[u8]| pixel[0] > 180 && pixel[1] < 90;
+    for (index, picture) in new.iter().enumerate() {
+        let pixels = picture.rgb.chunks_exact(3).filter(red).count();
+        assert_eq!(pixels, 14 * 14, "frame {}", index + 1);
+    }
+    // It does not lie still either.
+    assert!(
+        new.windows(2)
+            .filter(|pair| pair[0].rgb != pair[1].rgb)
+            .count()
+            > 24
+    );
 }
 
 #[test]
