@@ -8,6 +8,8 @@ use super::grid::{Mask, Place, Raster, apart};
 const RING: i32 = 2;
 /// Copies that a hole is put together from at most.
 const COPIES: usize = 12;
+/// How far away a copy is looked for, in pixels in each direction.
+const FARTHEST: i32 = 96;
 /// The least share of a hole that a copy has to fill.
 const SHARE: f32 = 0.05;
 /// The least share of its surroundings that has to be compared.
@@ -30,7 +32,7 @@ pub fn filled(frame: &Raster, holes: &Mask) -> Option<Raster> {
         holes: holes.clone(),
         likenesses: Vec::new(),
     };
-    let reach = frame.height.max(frame.width) - 1;
+    let reach = (frame.height.max(frame.width) - 1).min(FARTHEST);
     known.likenesses = likenesses(&known.coded, holes, reach, IN_HOLES);
     for hole in holes.parts() {
         let mut left = hole;

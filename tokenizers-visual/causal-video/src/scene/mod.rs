@@ -169,7 +169,7 @@ impl Background {
 }
 
 impl Thing {
-    /// The look at a place of the frame that it is drawn at unturned.
+    /// The look at a place that is counted from its corner, unturned.
     fn look_at(&self, (row, column): Place) -> Option<[f32; 3]> {
         let inside = (0..self.height).contains(&row) && (0..self.width).contains(&column);
         inside

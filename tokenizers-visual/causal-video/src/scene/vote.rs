@@ -300,7 +300,7 @@ impl Thing {
 }
 
 impl Thing {
-    /// Not beyond the edges of the frame, if it fits between them: its step ended there.
+    /// Not beyond the edges of the frame: its step ended there. What is larger than the frame stays at the upper and the left one.
     fn between_walls(self, height: i32, width: i32) -> Self {
         let (tall, wide) = self.reaches();
         let within = |corner: f32, own: i32, reaches: f32, room: i32| {
