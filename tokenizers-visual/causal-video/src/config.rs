@@ -46,7 +46,8 @@ pub struct ChangeConfig {
     pub patch: usize,
     /// Whether a later frame is the one before with its pixels moved as the codes say, and nothing else: no network decides where a pixel
     /// comes from, or paints. What moves stays as sharp as it was, however long a clip goes on. Groups are of one frame then, numbers of
-    /// a code beyond the first two stay at their middle, and there are no widths, blocks and sharpness.
+    /// a code beyond the first two stay at their middle, and there are no widths, blocks and sharpness. With `layers`, whole things are
+    /// moved in place of cells, and what comes out from behind them is filled in.
     #[serde(default, skip_serializing_if = "is_false")]
     pub moves_only: bool,
     /// Channels of the finer grid.

@@ -18,7 +18,6 @@ pub struct Memory {
     rows: Vec<Row>,
 }
 
-#[derive(Clone)]
 enum Row {
     /// The last frames that were given.
     Given(Vec<Given>),
@@ -73,7 +72,7 @@ impl Memory {
         config: &ChangeConfig,
         vectors: &Tensor<3>,
         canvas: &Canvas,
-    ) -> (Tensor<5>, Arc<dyn Any + Send + Sync>) {
+    ) -> (Tensor<5>, Self) {
         let steps = steps_of(config, vectors.clone());
         let rows: Vec<Row> = self
             .rows
@@ -97,33 +96,28 @@ impl Memory {
                 _ => unreachable!("a row that is not apart is whole"),
             });
         let frames = Tensor::cat(frames.collect(), 0);
-        (frames, Arc::new(Self { rows }))
+        (frames, Self { rows })
     }
-}
 
-impl Memory {
     /// The code vectors that say what a canvas with this memory shows: those that led to it where each cell moved by itself, and `shown` where
     /// frames were taken apart.
     ///
     /// # Shapes
     /// - `led`, `shown`, returns: `[b, positions, levels]`
-    pub fn vectors(
-        memory: &Arc<dyn Any + Send + Sync>,
-        led: Tensor<3>,
-        shown: impl FnOnce() -> Tensor<3>,
-    ) -> Tensor<3> {
-        let rows = memory
-            .downcast_ref::<Self>()
-            .map_or(&[][..], |memory| &memory.rows);
+    pub fn vectors(&self, led: Tensor<3>, shown: impl FnOnce() -> Tensor<3>) -> Tensor<3> {
         let apart = |row: &Row| matches!(row, Row::Apart(_));
-        if !rows.iter().any(apart) {
+        if !self.rows.iter().any(apart) {
             return led;
         }
         let shown = shown();
-        let rows = rows.iter().enumerate().map(|(at, row)| match apart(row) {
-            true => shown.clone().narrow(0, at, 1),
-            false => led.clone().narrow(0, at, 1),
-        });
+        let rows = self
+            .rows
+            .iter()
+            .enumerate()
+            .map(|(at, row)| match apart(row) {
+                true => shown.clone().narrow(0, at, 1),
+                false => led.clone().narrow(0, at, 1),
+            });
         Tensor::cat(rows.collect(), 0)
     }
 }
@@ -140,14 +134,11 @@ impl Row {
             walls: config.walls,
         };
         let scene = match self {
-            Self::Given(given) => found(given, reach),
-            Self::Apart(scene) => Some(scene.clone()),
+            Self::Given(given) => found(given, reach).map(|scene| scene.moved(&cells)),
+            Self::Apart(scene) => Some(scene.moved(&cells)),
             Self::Whole => None,
         };
-        match scene {
-            Some(scene) => Self::Apart(scene.moved(&cells)),
-            None => Self::Whole,
-        }
+        scene.map_or(Self::Whole, Self::Apart)
     }
 }
 

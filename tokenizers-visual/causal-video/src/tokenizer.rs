@@ -1,5 +1,7 @@
 //! The tokenizer as the rest of Ravel sees it.
 
+use std::sync::Arc;
+
 use burn::tensor::activation::relu;
 use burn::tensor::{Int, Tensor};
 use ravel_core::{
@@ -156,11 +158,10 @@ impl VideoTokenizer for CausalVideoTokenizer {
             let (frames, memory) = memory.moved(&self.module.config().later, &vectors, canvas);
             // What is shown is what the cells have agreed on; its own codes say that, as those of given frames do.
             let shown = || self.later_vectors(self.later_ids(canvas, frames.clone()));
-            let vectors = Memory::vectors(&memory, vectors, shown);
             return Canvas {
-                vectors,
+                vectors: memory.vectors(vectors, shown),
                 frames,
-                memory: Some(memory),
+                memory: Some(Arc::new(memory)),
             };
         }
         let grid = grid_from_sequence(vectors.clone(), rows, columns);

@@ -133,14 +133,3 @@ impl Known {
         (share >= SHARE && cost < most).then_some(cost)
     }
 }
-
-impl Mask {
-    /// These places of a frame.
-    pub fn of(frame: &Raster, places: &[Place]) -> Self {
-        let mut mask = Self::new(frame.height, frame.width, |_| false);
-        for (row, column) in places {
-            mask.on[(row * frame.width + column) as usize] = true;
-        }
-        mask
-    }
-}

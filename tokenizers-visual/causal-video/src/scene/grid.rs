@@ -63,9 +63,7 @@ impl Raster {
         let width = self.width;
         (0..self.height).flat_map(move |row| (0..width).map(move |column| (row, column)))
     }
-}
 
-impl Raster {
     /// As frames are compared: luma, and half of the chroma smoothed over three by three pixels, which codecs keep at half the resolution (as
     /// [`crate::motion::as_coded`] has it).
     pub fn coded(&self) -> Self {
@@ -123,6 +121,15 @@ impl Mask {
             width,
             on: places.map(is_on).collect(),
         }
+    }
+
+    /// These places of a frame.
+    pub fn of(frame: &Raster, places: &[Place]) -> Self {
+        let mut mask = Self::new(frame.height, frame.width, |_| false);
+        for (row, column) in places {
+            mask.on[(row * frame.width + column) as usize] = true;
+        }
+        mask
     }
 
     /// Outside nothing is.

@@ -1,5 +1,8 @@
 //! Scenes that are painted, taken apart and moved on.
 
+use burn::tensor::Tensor;
+use ravel_testkit::{device, formula, values};
+
 use super::grid::{Place, apart};
 use super::*;
 
@@ -140,6 +143,16 @@ fn disc(at: Place, step: Step) -> Painted {
 fn differences(a: &Raster, b: &Raster) -> usize {
     let differ = |&at: &Place| apart(a.at(at), b.at(at)) > 0.05;
     a.places().filter(differ).count()
+}
+
+#[test]
+fn pixels_on_the_host_are_compared_as_motion_is_told() {
+    let frame: Tensor<4> = formula([1, 3, 16, 24], 3, 1.0, &device());
+    let raster = Raster::from_planes(&values(&frame), 16, 24);
+    let coded: Vec<f32> = raster.coded().planes().collect();
+    let told = values(&crate::motion::as_coded(frame));
+    let far = coded.iter().zip(&told).map(|(a, b)| (a - b).abs());
+    assert!(far.fold(0.0, f32::max) < 1e-5);
 }
 
 #[test]
