@@ -5,7 +5,7 @@ RAVEL := target/release/ravel
 # Video files in `make demo` and `make test`, through FFmpeg's libraries.
 VIDEO := --features ravel-cli/video
 
-.PHONY: demo test test-gpu test-arm test-sanitized data data-speech data-text data-video bench bench-peers bench-peers-decode bench-peers-tokenizer instructions setup setup-gpu setup-video setup-data setup-data-speech setup-data-text
+.PHONY: demo test test-gpu test-arm test-sanitized data data-speech data-text data-video bench bench-peers bench-peers-decode bench-peers-tokenizer bench-peers-pictures instructions setup setup-gpu setup-video setup-data setup-data-speech setup-data-text
 
 ## Builds Ravel and makes pictures, a clip that goes on, speech and a text with the embedded defaults, in ./demo.
 demo: setup-video
@@ -27,9 +27,9 @@ test: setup-video
 	$(CARGO) test --release --workspace $(VIDEO)
 	$(CARGO) check --release --package ravel-cli --all-targets
 
-## What runs on a GPU, on the machine's own or on Mesa's Vulkan in software: `doctor`, pictures, training.
+## What runs on a GPU, on the machine's own or on Mesa's Vulkan in software: `doctor`, kernels, pictures, text, training.
 test-gpu: setup-gpu
-	$(CARGO) test --release --package ravel-cli --features gpu --test ravel gpu::
+	$(CARGO) test --release --package ravel-cli --package ravel-nn --package ravel-kernels --features ravel-cli/gpu --lib --test ravel gpu::
 
 ## The kernels' tests for AArch64 (NEON), under emulation. RUSTC may name a compiler that has the target where rustup can fetch none.
 ARM := CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU
@@ -64,9 +64,12 @@ bench:
 	$(CARGO) build --release --package ravel-cli
 	bash tests/bench.sh
 
-## Whole pictures at the sizes of LlamaGen-B and VAR-d16 beside the same shapes in PyTorch, which is fetched from PyPI (3 GB) at first.
+## Other engines at the same shapes, in turn: llama.cpp, candle and PyTorch, which is fetched from PyPI (3 GB) at first. A quarter of an hour once they are there.
+bench-peers: bench-peers-decode bench-peers-tokenizer bench-peers-pictures
+
+## Whole pictures at the sizes of LlamaGen-B and VAR-d16 beside PyTorch.
 PEERS := target/peers/venv
-bench-peers: setup-peers
+bench-peers-pictures: setup-peers
 	$(PEERS)/bin/python benches/peers/compare.py $(ARGS)
 
 ## The decoders of LlamaGen's VQ-16 and VAR's VQVAE to 256x256 beside the same ones in PyTorch.

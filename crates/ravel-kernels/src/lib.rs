@@ -10,6 +10,7 @@
 //! - [`conv`], [`norm`]: decoders of pictures, channels last from the latents to the pixels.
 //! - [`tracked`]: what training spends its time on, with gradients, in `bf16`.
 //! - [`shifts`]: what a video tokenizer moves pixels by.
+//! - [`gpu`]: products with weights of eight or four bits on a GPU.
 //! - [`attention`]: from the product with query, key and value weights to joined heads, over a memory that stays in place.
 //!
 //! A result depends neither on the number of threads nor on what else is in the batch: every output number is one sum in a fixed
@@ -21,6 +22,7 @@
 pub mod attend;
 pub mod blocks;
 pub mod conv;
+pub mod gpu;
 pub mod isa;
 pub mod machine;
 pub mod norm;

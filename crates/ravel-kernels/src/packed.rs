@@ -195,6 +195,49 @@ impl Packed {
         }
     }
 
+    /// Quantized weights column after column, as a GPU reads them: the levels of a column from the first row to the last, as many to a word as fit, the
+    /// first in the lowest bits, and its scales, two to a word. Whole blocks: what fills up is levels of zero.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn columns(&self, pool: &Pool) -> (Vec<u32>, Vec<u32>) {
+        let bits = match self.kind {
+            WeightsType::Q8 => 8,
+            _ => 4,
+        };
+        let (blocks, width, per_word) = (self.k.div_ceil(BLOCK), self.kind.panel(), 32 / bits);
+        let (block_words, scale_words) = (BLOCK / per_word, blocks.div_ceil(2));
+        let mut levels = vec![0; self.n * blocks * block_words];
+        let mut scales = vec![0; self.n * scale_words];
+        let (levels_to, scales_to) = (Parts::new(&mut levels), Parts::new(&mut scales));
+        pool.run(self.n, &|column| {
+            let (panel, at) = (self.panel(column / width), column % width);
+            let words = blocks * block_words;
+            // SAFETY: each piece has the words of its own column.
+            let levels = unsafe { levels_to.part(column * words..(column + 1) * words) };
+            // SAFETY: as above.
+            let scales =
+                unsafe { scales_to.part(column * scale_words..(column + 1) * scale_words) };
+            let each = panel.chunks_exact(self.block_bytes()).enumerate();
+            for ((number, block), words) in each.zip(levels.chunks_exact_mut(block_words)) {
+                let (block, own) = block.split_at(self.levels_bytes());
+                let scale = u16::from_le_bytes([own[2 * at], own[2 * at + 1]]);
+                scales[number / 2] |= u32::from(scale) << (16 * (number % 2));
+                for (word, first) in words.iter_mut().zip((0..BLOCK).step_by(per_word)) {
+                    for place in 0..per_word {
+                        let level = match self.kind {
+                            WeightsType::Q8 => block[place_8(first + place, at)],
+                            _ => {
+                                let (byte, high) = place_4(first + place, at);
+                                block[byte] >> (4 * u8::from(high)) & 15
+                            }
+                        };
+                        *word |= u32::from(level) << (bits * place);
+                    }
+                }
+            }
+        });
+        (levels, scales)
+    }
+
     /// The type.
     pub fn kind(&self) -> WeightsType {
         self.kind

@@ -1,10 +1,12 @@
-//! Linear layers: on the CPU by our kernels, with weights as they are or of a narrower type, and by burn elsewhere, with weights as they are or in half.
+//! Linear layers: on the CPU by our kernels, with weights as they are or of a narrower type; elsewhere by burn, with weights as they are or in half, and by our
+//! kernels with weights of eight or four bits.
 
 use std::sync::Arc;
 
 use burn::module::{Module, ModuleVisitor, Param, Reparameterization, Reparameterizer};
 use burn::nn::Linear;
 use burn::tensor::{Device, FloatDType, Tensor, TensorData, module};
+use ravel_kernels::gpu::Blocks;
 use ravel_kernels::{Packed, Then, Weight, WeightsType, pool, tracked};
 
 use crate::Activation;
@@ -97,8 +99,16 @@ fn by_kernel<const D: usize>(
 /// `x w + bias` where no packed weight and no single step is in play: what trains, and other devices.
 fn plain<const D: usize>(linear: &Linear, x: Tensor<D>) -> Tensor<D> {
     let bias = linear.bias.as_ref().map(Param::val);
-    if let Some(Kept::Half(weight)) = kept(&linear.weight) {
-        return in_half(x, weight, bias);
+    match kept(&linear.weight) {
+        Some(Kept::Half(weight)) => return in_half(x, weight, bias),
+        Some(Kept::Blocks(blocks)) => {
+            let product = blocks.product(x);
+            return match bias {
+                Some(bias) => product + bias.unsqueeze(),
+                None => product,
+            };
+        }
+        Some(Kept::Packed(_)) | None => {}
     }
     match tracked::linear(&x, &linear.weight.val(), bias.as_ref()) {
         Some(out) => out,
@@ -134,11 +144,11 @@ pub fn project_by_table<const D: usize>(x: Tensor<D>, table: &Param<Tensor<2>>) 
     }
 }
 
-/// The weight as kernels take it; none if it is on another device in half.
+/// The weight as the CPU's kernels take it; none if it is on another device in fewer bits.
 fn weight(param: &Param<Tensor<2>>) -> Option<Weight<'_>> {
     match kept(param) {
         Some(Kept::Packed(packed)) => Some(Weight::Packed(packed)),
-        Some(Kept::Half(_)) => None,
+        Some(Kept::Half(_) | Kept::Blocks(_)) => None,
         None => Some(Weight::Plain(param.val())),
     }
 }
@@ -148,11 +158,17 @@ fn kept(param: &Param<Tensor<2>>) -> Option<&Kept> {
     Some(&narrow.kept)
 }
 
-/// Whether linear layers on a device multiply by weights of a type: all types on the CPU, elsewhere f32 and the halves that the device computes in.
+/// Whether linear layers on a device multiply by weights of a type: all types on the CPU; elsewhere f32, the halves that the device computes in, and
+/// eight and four bits on what runs CubeCL.
 pub fn multiplies(device: &Device, kind: WeightsType) -> bool {
-    ravel_kernels::tensor::is_cpu(device)
-        || kind == WeightsType::F32
-        || half(kind).is_some_and(|half| device.supports_dtype(half))
+    match kind {
+        _ if ravel_kernels::tensor::is_cpu(device) => true,
+        WeightsType::F32 => true,
+        WeightsType::F16 | WeightsType::Bf16 => {
+            half(kind).is_some_and(|half| device.supports_dtype(half))
+        }
+        WeightsType::Q8 | WeightsType::Q4 => Blocks::serves(device),
+    }
 }
 
 fn half(kind: WeightsType) -> Option<FloatDType> {
@@ -167,8 +183,8 @@ fn half(kind: WeightsType) -> Option<FloatDType> {
 /// reads them from then on. What reads such a parameter in another way still gets the numbers, widened anew each time. None changes that training
 /// moves or whose device does not multiply by the type ([`multiplies`]); small ones stay as they are.
 ///
-/// Without a type, each matrix on the CPU becomes as narrow as it can without any number changing: half precision or bfloat16, where
-/// that is what a file held.
+/// Without a type, each matrix becomes as narrow as it can without any weight changing: on the CPU half precision or bfloat16, where that is what a file
+/// held, on any device that multiplies by them eight or four bits, from a file of those.
 pub fn narrowed<M: Module>(module: M, to: Option<WeightsType>) -> M {
     module.apply_reparameterization(Narrower { to })
 }
@@ -224,6 +240,8 @@ enum Kept {
     Packed(Arc<Packed>),
     /// In half precision or bfloat16, on another device.
     Half(Box<Tensor<2>>),
+    /// In eight or four bits, on another device.
+    Blocks(Box<Blocks>),
 }
 
 impl Reparameterization for Narrow {
@@ -240,6 +258,7 @@ impl Reparameterization for Narrow {
                 let wide = weight.as_ref().clone().cast(FloatDType::F32);
                 wide.reshape(base.dims())
             }
+            Kept::Blocks(blocks) => blocks.unpacked().reshape(base.dims()),
         }
     }
 }
@@ -264,7 +283,7 @@ impl Reparameterizer for Narrower {
         }
         let kept = match ravel_kernels::tensor::is_cpu(&device) {
             true => self.packed(&param.val(), [shape[0], shape[1]]),
-            false => self.halved(&param, &device),
+            false => self.elsewhere(&param, [shape[0], shape[1]], &device),
         };
         let Some(kept) = kept else {
             return (param, None);
@@ -289,13 +308,49 @@ impl Narrower {
         Some(Kept::Packed(Arc::new(packed)))
     }
 
-    fn halved<const D: usize>(&self, param: &Param<Tensor<D>>, device: &Device) -> Option<Kept> {
-        let to = self.to.filter(|&to| multiplies(device, to));
-        let half = to.and_then(half)?;
-        let value = param.val();
-        let shape: [usize; 2] = value.dims()[..].try_into().ok()?;
-        Some(Kept::Half(Box::new(value.reshape(shape).cast(half))))
+    fn elsewhere<const D: usize>(
+        &self,
+        param: &Param<Tensor<D>>,
+        shape: [usize; 2],
+        device: &Device,
+    ) -> Option<Kept> {
+        match self.to {
+            Some(WeightsType::F32) => None,
+            Some(to) if !multiplies(device, to) => None,
+            Some(to @ (WeightsType::F16 | WeightsType::Bf16)) => {
+                let value = param.val().reshape(shape);
+                Some(Kept::Half(Box::new(value.cast(half(to)?))))
+            }
+            Some(to) => in_blocks(&param.val().reshape(shape), to),
+            None if Blocks::serves(device) => {
+                let value = param.val().reshape(shape);
+                // A few rows tell at once what is no such file.
+                let few = value.clone().narrow(0, 0, shape[0].min(ROWS));
+                lossless(&few)?;
+                in_blocks(&value, lossless(&value)?)
+            }
+            None => None,
+        }
     }
+}
+
+/// Rows of a matrix that are looked at first.
+const ROWS: usize = 32;
+
+/// Eight or four bits, if a matrix on another device than the CPU holds no more.
+fn lossless(value: &Tensor<2>) -> Option<WeightsType> {
+    let kind = Packed::lossless(pool::global(), &on_host(value)?, value.dims())?;
+    matches!(kind, WeightsType::Q8 | WeightsType::Q4).then_some(kind)
+}
+
+fn in_blocks(value: &Tensor<2>, to: WeightsType) -> Option<Kept> {
+    let packed = Packed::new(pool::global(), &on_host(value)?, value.dims(), to);
+    let blocks = Blocks::new(&packed, &value.device())?;
+    Some(Kept::Blocks(Box::new(blocks)))
+}
+
+fn on_host(value: &Tensor<2>) -> Option<Vec<f32>> {
+    value.clone().into_data().try_to_vec().ok()
 }
 
 #[cfg(test)]
@@ -391,7 +446,8 @@ mod tests {
             param: Param<Tensor<D>>,
         ) -> (Param<Tensor<D>>, Option<Narrow>) {
             let narrower = Narrower { to: Some(self.0) };
-            let kept = narrower.halved(&param, &device());
+            let shape = param.lazy_shape();
+            let kept = narrower.elsewhere(&param, [shape[0], shape[1]], &device());
             (param, kept.map(|kept| Narrow { kept }))
         }
     }

@@ -8,12 +8,12 @@ use ravel_nn::{WeightsType, multiplies, narrowed};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Of what type the weights of the sequence model's and the head's linear layers are kept. On other devices than the CPU they are f32, unless a half
-/// is asked for that the device computes in.
+/// Of what type the weights of the sequence model's and the head's linear layers are kept. On other devices than the CPU a half can be asked for where the
+/// device computes in it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum KeptAs {
-    /// Half precision or bfloat16 where no number changes by it, because the file holds no more; f32 otherwise.
+    /// Half precision or bfloat16 (on the CPU), eight or four bits, where no weight changes by it, because the file holds no more; f32 otherwise.
     #[default]
     Auto,
     /// 32 bits.
@@ -22,7 +22,7 @@ pub enum KeptAs {
     F16,
     /// bfloat16.
     Bf16,
-    /// Eight bits, a scale per 32 rows of a column; what is multiplied with them is rounded to eight bits too.
+    /// Eight bits, a scale per 32 rows of a column; on the CPU what is multiplied with them is rounded to eight bits, too.
     Q8,
     /// Four bits, otherwise as `q8`.
     Q4,

@@ -150,7 +150,7 @@ pub struct DeviceOptions {
 #[derive(Args, Clone, Copy)]
 pub struct WeightsOptions {
     /// Keep the generator's weights as `f32`, `f16`, `bf16`, `q8` or `q4`; `auto` takes the narrowest type that changes no
-    /// number. A GPU knows f32 and the halves that it computes in. The pipeline's own without it.
+    /// weight. A GPU knows f16 and bf16 only where it computes in them. The pipeline's own without it.
     #[arg(long, value_name = "TYPE")]
     pub weights_type: Option<KeptAs>,
 }
