@@ -13,8 +13,8 @@ use burn::nn::{Dropout, DropoutConfig, Linear};
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use ravel_core::{Backbone, Condition, LayerState, State, Step, StepInput};
 use ravel_nn::{
-    Attention, CrossAttention, FeedForward, FinalModulation, Modulation, Norm, Padding, Project,
-    Rotary, Rotation, Sight, activated, init,
+    Attention, CrossAttention, FeedForward, FinalModulation, Modulation, Narrowable, Norm, Padding,
+    Project, Rotary, Rotation, Sight, activated, init,
 };
 
 use crate::TransformerConfig;
@@ -294,6 +294,8 @@ impl Transformer {
         }
     }
 }
+
+impl Narrowable for Transformer {}
 
 impl Backbone for Transformer {
     fn width(&self) -> usize {

@@ -2,13 +2,12 @@
 
 use std::str::FromStr;
 
-use burn::module::Module;
 use burn::tensor::Device;
-use ravel_nn::{WeightsType, multiplies, narrowed};
+use ravel_nn::{Narrowable, WeightsType, multiplies, narrowed};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Of what type the weights of the sequence model's and the head's linear layers are kept. On other devices than the CPU they are f32, unless a half
+/// Of what type the weights of the sequence model's and the head's linear layers are kept, and the table that embeds where it also gives the scores. On other devices than the CPU they are f32, unless a half
 /// is asked for that the device computes in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -66,7 +65,7 @@ impl KeptAs {
     }
 
     /// The module with its weights kept so.
-    pub(crate) fn kept<M: Module>(self, module: M) -> M {
+    pub(crate) fn kept<M: Narrowable>(self, module: M) -> M {
         narrowed(module, self.fixed())
     }
 }
