@@ -13,8 +13,8 @@ use burn::nn::{Dropout, DropoutConfig, Linear};
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use ravel_core::{Backbone, Condition, LayerState, State, Step, StepInput};
 use ravel_nn::{
-    Attention, CrossAttention, FeedForward, FinalModulation, Modulation, Norm, Padding, Project,
-    Rotary, Rotation, Sight, activated, init,
+    Attention, CrossAttention, FeedForward, FinalModulation, Modulation, Narrowable, Norm, Padding,
+    Project, Rotary, Rotation, Sight, activated, init,
 };
 
 use crate::TransformerConfig;
@@ -287,13 +287,13 @@ impl Transformer {
             return x;
         };
         match (&self.final_modulation, &pass.modulation) {
-            (Some(modulation), Some(condition)) => {
-                modulation.forward(norm.forward(x), condition.clone())
-            }
+            (Some(modulation), Some(condition)) => modulation.forward(norm, x, condition.clone()),
             _ => norm.forward(x),
         }
     }
 }
+
+impl Narrowable for Transformer {}
 
 impl Backbone for Transformer {
     fn width(&self) -> usize {
@@ -369,16 +369,16 @@ impl Block {
                 .map(Some),
             _ => [None, None],
         };
-        let enter = |x: Tensor<3>, branch: &Option<ravel_nn::Branch>| match branch {
-            Some(branch) => branch.enter(x),
-            None => x,
+        let enter = |norm: &Norm, x: Tensor<3>, branch: &Option<ravel_nn::Branch>| match branch {
+            Some(branch) => branch.enter(norm, x),
+            None => norm.forward(x),
         };
         let leave = |x: Tensor<3>, branch: &Option<ravel_nn::Branch>| match branch {
             Some(branch) => branch.leave(x),
             None => x,
         };
 
-        let inner = enter(self.attention_norm.forward(x.clone()), &to_attention);
+        let inner = enter(&self.attention_norm, x.clone(), &to_attention);
         let rotation = pass.rotation.as_ref();
         // Where nothing comes between a branch and its sum, the last product of the branch adds.
         let plain = self.adds_at_once(&x);
@@ -405,7 +405,7 @@ impl Block {
         if to_feed_forward.is_none() {
             return (self.fed_forward(x), memory);
         }
-        let inner = enter(self.feed_forward_norm.forward(x.clone()), &to_feed_forward);
+        let inner = enter(&self.feed_forward_norm, x.clone(), &to_feed_forward);
         let inner = scaled(
             self.feed_forward.forward(inner),
             &self.feed_forward_strength,

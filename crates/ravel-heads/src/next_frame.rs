@@ -16,7 +16,7 @@ use ravel_core::{
     Attend, Condition, Error, FarFrames, FrameHead, FramePlace, FrameSight, Result, StepInput,
     VideoSpec,
 };
-use ravel_nn::{Project, init};
+use ravel_nn::{Narrowable, Project, init};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -299,6 +299,8 @@ fn coords_tensor(coords: Vec<i32>, device: &Device) -> Tensor<2, Int> {
     let len = coords.len() / 3;
     Tensor::from_data(TensorData::new(coords, [len, 3]), device)
 }
+
+impl Narrowable for NextFrame {}
 
 impl FrameHead for NextFrame {
     fn window(&self) -> usize {

@@ -15,7 +15,7 @@ use ravel_core::{
     Attend, Codes, Condition, Error, Head, Layout, Pyramid, Result, Sampler, Scored, StepInput,
     Unit,
 };
-use ravel_nn::{Project, init};
+use ravel_nn::{Narrowable, Project, init};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -307,6 +307,8 @@ fn canvas_of(codes: &Codes, units: &[Unit], pyramid: &dyn Pyramid) -> Tensor<4> 
     }
     canvas.expect("at least one scale")
 }
+
+impl Narrowable for NextScale {}
 
 impl Head for NextScale {
     fn units(&self, want: &Layout) -> Vec<Unit> {

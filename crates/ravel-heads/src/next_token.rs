@@ -10,11 +10,11 @@
 
 use burn::module::{Module, Param};
 use burn::nn::Linear;
-use burn::tensor::{Device, Int, Tensor, module::embedding};
+use burn::tensor::{Device, Int, Tensor};
 use ravel_core::{
     Attend, Codes, Condition, Head, Layout, Pyramid, Result, Sampler, Scored, StepInput, Unit,
 };
-use ravel_nn::{Project, init, project_by_table};
+use ravel_nn::{Narrowable, Project, embed_by_table, init, project_by_table};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -292,11 +292,17 @@ impl NextToken {
     /// - `ids`: `[batch, n]`
     /// - returns: `[batch, n, d_model]`
     pub fn embedded(&self, ids: Tensor<2, Int>) -> Tensor<3> {
-        let vectors = embedding(self.codebook.val(), ids);
+        let vectors = embed_by_table(ids, &self.codebook);
         match &self.projection {
             Some(projection) => projection.project(vectors),
             None => vectors,
         }
+    }
+}
+
+impl Narrowable for NextToken {
+    fn tied(&self) -> Option<&Param<Tensor<2>>> {
+        self.out.is_none().then_some(&self.codebook)
     }
 }
 

@@ -2,11 +2,12 @@
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
-use ravel_kernels::attend::{HeadNorm, Inputs, Shape, attend, rms};
+use ravel_kernels::attend::{HeadNorm, Inputs, Shape, attend};
 use ravel_kernels::isa::Isa;
 use ravel_kernels::pool;
 use ravel_kernels::product::{After, Matrix, gated, product};
 use ravel_kernels::random::Random;
+use ravel_kernels::row_norm::{RowNorm, row_norm};
 use ravel_kernels::{Curve, Packed, WeightsType};
 
 fn main() {
@@ -110,5 +111,11 @@ fn attention(bencher: Bencher, seen: usize) {
 fn norms(bencher: Bencher) {
     let x = Random::new(1).normals(768);
     let mut out = vec![0.0; 768];
-    bencher.bench_local(|| rms(black_box(&x), Some(&x), 768, 1e-5, &mut out));
+    let norm = RowNorm {
+        centred: true,
+        gain: Some(&x),
+        ..RowNorm::default()
+    };
+    let pool = pool::global();
+    bencher.bench_local(|| row_norm(pool, Isa::best(), black_box(&x), 768, &norm, &mut out));
 }

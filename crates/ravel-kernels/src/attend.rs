@@ -365,7 +365,7 @@ pub(crate) fn squares(numbers: &[f32]) -> f32 {
 }
 
 #[inline(always)]
-fn folded(mut lanes: [f32; 16]) -> f32 {
+pub(crate) fn folded(mut lanes: [f32; 16]) -> f32 {
     for apart in [8, 4, 2, 1] {
         for lane in 0..apart {
             lanes[lane] += lanes[lane + apart];
@@ -476,25 +476,6 @@ unsafe fn mixed_columns<L: Lanes, const V: usize>(
         }
         for (v, acc) in acc.iter().enumerate() {
             L::store(to.add(16 * v), *acc);
-        }
-    }
-}
-
-/// Rows over their root mean square, times a gain.
-///
-/// # Shapes
-/// - `x`, `out`: `[rows, gain.len()]`
-pub fn rms(x: &[f32], gain: Option<&[f32]>, width: usize, eps: f32, out: &mut [f32]) {
-    assert!(x.len() == out.len() && gain.is_none_or(|gain| gain.len() == width));
-    for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
-        let by = 1.0 / (squares(x) / width as f32 + eps).sqrt();
-        match gain {
-            Some(gain) => {
-                for ((out, x), gain) in out.iter_mut().zip(x).zip(gain) {
-                    *out = x * by * gain;
-                }
-            }
-            None => out.iter_mut().zip(x).for_each(|(out, x)| *out = x * by),
         }
     }
 }

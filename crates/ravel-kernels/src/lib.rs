@@ -5,7 +5,7 @@
 //! over slices, written once over sixteen lanes and compiled for each set of instructions ([`isa`]), shared out to threads by
 //! [`pool`], and tested against the plain path without a tensor.
 //!
-//! - [`linear`], [`gated`], [`rms_norm`]: what a decoding step spends its time on, with weights as they are or [`Packed`] in
+//! - [`linear`], [`gated`], [`normed`]: what a decoding step spends its time on, with weights as they are or [`Packed`] in
 //!   half precision, eight or four bits.
 //! - [`conv`], [`norm`]: decoders of pictures, channels last from the latents to the pixels.
 //! - [`tracked`]: what training spends its time on, with gradients, in `bf16`.
@@ -29,6 +29,7 @@ pub mod norm;
 pub mod pool;
 pub mod product;
 pub mod random;
+pub mod row_norm;
 pub mod shifts;
 pub mod tensor;
 pub mod tiles;
@@ -43,5 +44,5 @@ mod stream;
 
 pub use attention::{HeadNorm, Step, Turn, attention};
 pub use curve::Curve;
-pub use linear::{Then, Weight, gated, linear, rms_norm};
+pub use linear::{Norm, Then, Weight, gated, linear, normed};
 pub use packed::{Packed, WeightsType};

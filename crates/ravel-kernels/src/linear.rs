@@ -5,12 +5,12 @@
 
 use burn::tensor::{DType, Tensor};
 
-use crate::attend::rms;
 use crate::curve::Curve;
 use crate::isa::Isa;
 use crate::packed::Packed;
 use crate::pool::global;
 use crate::product::{self, After, Matrix};
+use crate::row_norm::{RowNorm, row_norm};
 use crate::tensor::{CpuTensor, of_values, on_cpu};
 
 /// The weight of a linear layer, `[d_input, d_output]`.
@@ -116,26 +116,68 @@ pub fn gated<const D: usize>(
     Some(of_values(out, shape))
 }
 
-/// `x` over its root mean square along the last axis, times a gain.
+/// A norm along the last axis, in this order.
+#[derive(Debug, Clone, Default)]
+pub struct Norm<'a, const D: usize> {
+    /// Whether the mean is taken off first.
+    pub centred: bool,
+    /// Added to the mean square.
+    pub eps: f64,
+    /// Multiplied by, `[width]`.
+    pub gain: Option<Tensor<1>>,
+    /// Then added, `[width]`.
+    pub bias: Option<Tensor<1>>,
+    /// Then multiplied by one more than the first and the second added: of the width of `x`, with one in the place of some of the axes before it, from
+    /// any of them to the last.
+    pub modulation: Option<[&'a Tensor<D>; 2]>,
+}
+
+/// `x` over its root mean square or its standard deviation.
 ///
 /// # Shapes
-/// - `x`: `[.., width]`, `gain`: `[width]`
+/// - `x`: `[.., width]`
 /// - returns: like `x`
 ///
 /// # Panics
-/// If the gain is of another width.
-pub fn rms_norm<const D: usize>(
-    x: &Tensor<D>,
-    gain: Option<&Tensor<1>>,
-    eps: f64,
-) -> Option<Tensor<D>> {
+/// If what is learned is of another width.
+pub fn normed<const D: usize>(x: &Tensor<D>, norm: &Norm<D>) -> Option<Tensor<D>> {
     let shape = x.dims();
     let x = reals(x)?;
-    let gain = optional(gain)?;
+    let (gain, bias) = (optional(norm.gain.as_ref())?, optional(norm.bias.as_ref())?);
+    let modulation = match norm.modulation {
+        None => None,
+        Some(both) if both.iter().all(|more| groups(&shape, &more.dims())) => {
+            Some([reals(both[0])?, reals(both[1])?])
+        }
+        Some(_) => return None,
+    };
     let mut out = vec![0.0; shape.iter().product()];
-    let gain = gain.as_ref().map(slice);
-    rms(slice(&x), gain, shape[D - 1], eps as f32, &mut out);
+    let norm = RowNorm {
+        centred: norm.centred,
+        eps: norm.eps as f32,
+        gain: gain.as_ref().map(slice),
+        bias: bias.as_ref().map(slice),
+        modulation: modulation
+            .as_ref()
+            .map(|[gain, bias]| [slice(gain), slice(bias)]),
+    };
+    row_norm(
+        global(),
+        Isa::best(),
+        slice(&x),
+        shape[D - 1],
+        &norm,
+        &mut out,
+    );
     Some(of_values(out, shape))
+}
+
+/// Whether what is of a shape belongs to groups of as many rows each: axes as they are, then ones, then the width.
+fn groups(shape: &[usize], of: &[usize]) -> bool {
+    let last = shape.len() - 1;
+    let own = shape[..last].iter().zip(&of[..last]);
+    let same = own.take_while(|(all, own)| all == own).count();
+    shape[last] == of[last] && of[same..last].iter().all(|&places| places == 1)
 }
 
 /// The handle of a tensor of reals whose numbers lie one after the other; copied only where they did not.

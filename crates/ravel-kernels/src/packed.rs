@@ -97,7 +97,33 @@ impl Packed {
     ///
     /// # Panics
     /// If the numbers are not `k * n`.
-    pub fn new(pool: &Pool, values: &[f32], [k, n]: [usize; 2], kind: WeightsType) -> Self {
+    pub fn new(pool: &Pool, values: &[f32], shape: [usize; 2], kind: WeightsType) -> Self {
+        Self::of(pool, values, shape, Order::Rows, kind)
+    }
+
+    /// The transpose of a table, rounded to the type.
+    ///
+    /// # Shapes
+    /// - `values`: `[rows, width]`, row after row; the matrix is `[width, rows]`
+    ///
+    /// # Panics
+    /// If the numbers are not `rows * width`.
+    pub fn of_table(
+        pool: &Pool,
+        values: &[f32],
+        [rows, width]: [usize; 2],
+        kind: WeightsType,
+    ) -> Self {
+        Self::of(pool, values, [width, rows], Order::Columns, kind)
+    }
+
+    fn of(
+        pool: &Pool,
+        values: &[f32],
+        [k, n]: [usize; 2],
+        order: Order,
+        kind: WeightsType,
+    ) -> Self {
         assert_eq!(values.len(), k * n, "not as many numbers as the shape has");
         let mut packed = Self {
             kind,
@@ -113,15 +139,17 @@ impl Packed {
             let lines = unsafe { parts.part(panel * lines..(panel + 1) * lines) };
             let width = kind.panel();
             let columns = panel * width..((panel + 1) * width).min(n);
+            let from = Source {
+                values,
+                shape: [k, n],
+                order,
+                columns,
+            };
             match kind {
-                WeightsType::F32 => pack_reals(lines, values, n, columns, f32::to_le_bytes),
-                WeightsType::F16 => pack_reals(lines, values, n, columns, |x| {
-                    f16::from_f32(x).to_le_bytes()
-                }),
-                WeightsType::Bf16 => pack_reals(lines, values, n, columns, |x| {
-                    bf16::from_f32(x).to_le_bytes()
-                }),
-                _ => pack_blocks(lines, values, [k, n], columns, kind),
+                WeightsType::F32 => pack_reals(lines, &from, f32::to_le_bytes),
+                WeightsType::F16 => pack_reals(lines, &from, |x| f16::from_f32(x).to_le_bytes()),
+                WeightsType::Bf16 => pack_reals(lines, &from, |x| bf16::from_f32(x).to_le_bytes()),
+                _ => pack_blocks(lines, &from, kind),
             }
         });
         packed
@@ -129,25 +157,22 @@ impl Packed {
 
     /// The narrowest type that holds all of the numbers as they are, if one narrower than f32 does; eight and four bits where the numbers come from a
     /// file of them.
-    pub fn lossless(pool: &Pool, values: &[f32], shape: [usize; 2]) -> Option<WeightsType> {
-        if let Some(kind) = [WeightsType::Q4, WeightsType::Q8].into_iter().find(|kind| {
-            // A few rows tell at once what is no such file.
-            let few = shape[0].min(BLOCK);
-            let same = |rows: usize| {
-                let values = &values[..rows * shape[1]];
-                let packed = Self::new(pool, values, [rows, shape[1]], *kind);
-                let unpacked = packed.unpacked(pool);
-                unpacked.iter().zip(values).all(|(a, b)| a == b)
-            };
-            same(few) && same(shape[0])
-        }) {
-            return Some(kind);
-        }
-        if values.iter().all(|x| x.to_bits() & 0xffff == 0) {
-            return Some(WeightsType::Bf16);
-        }
-        let half = |x: &f32| f16::from_f32(*x).to_f32().to_bits() == x.to_bits();
-        values.iter().all(half).then_some(WeightsType::F16)
+    pub fn lossless(pool: &Pool, values: &[f32], [k, n]: [usize; 2]) -> Option<WeightsType> {
+        narrowest(values, k, |values, rows, kind| {
+            Self::new(pool, values, [rows, n], kind).unpacked(pool) == values
+        })
+    }
+
+    /// As [`Packed::lossless`], of a table `[rows, width]`.
+    pub fn lossless_table(
+        pool: &Pool,
+        values: &[f32],
+        [rows, width]: [usize; 2],
+    ) -> Option<WeightsType> {
+        narrowest(values, rows, |values, rows, kind| {
+            let packed = Self::of_table(pool, values, [rows, width], kind);
+            packed.columns(pool, &(0..rows).collect::<Vec<_>>()) == values
+        })
     }
 
     /// The numbers that the products see, row after row.
@@ -166,31 +191,64 @@ impl Packed {
         values
     }
 
+    /// Some columns, one after the other: rows of the table that [`Packed::of_table`] took.
+    ///
+    /// # Shapes
+    /// - returns: `[columns.len(), k]`
+    ///
+    /// # Panics
+    /// If there is no such column.
+    pub fn columns(&self, pool: &Pool, columns: &[usize]) -> Vec<f32> {
+        let missing = columns.iter().find(|column| **column >= self.n);
+        assert_eq!(missing, None, "column axis: there are {}", self.n);
+        let (k, width) = (self.k, self.kind.panel());
+        let mut values = vec![0.0; columns.len() * k];
+        let parts = Parts::new(&mut values);
+        pool.run_ranges(columns.len(), 16, &|some| {
+            // SAFETY: each piece has columns of its own.
+            let values = unsafe { parts.part(some.start * k..some.end * k) };
+            for (column, values) in columns[some].iter().zip(values.chunks_exact_mut(k)) {
+                let bytes = self.panel(column / width);
+                for (row, value) in values.iter_mut().enumerate() {
+                    *value = self.number(bytes, row, column % width);
+                }
+            }
+        });
+        values
+    }
+
     /// Rows that one of `k`'s blocks at most spans, of one panel, into `[rows, n]`.
     fn unpack(&self, panel: usize, rows: Range<usize>, values: &mut [f32]) {
         let (width, n) = (self.kind.panel(), self.n);
         let columns = panel * width..((panel + 1) * width).min(n);
         let bytes = self.panel(panel);
-        let two = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
-        let four = |at: usize| u32::from(two(at)) | u32::from(two(at + 2)) << 16;
-        let block = rows.start / BLOCK * self.block_bytes();
         for (row, values) in rows.zip(values.chunks_exact_mut(n)) {
             for (column, value) in values[columns.clone()].iter_mut().enumerate() {
-                let scale =
-                    || bf16::from_bits(two(block + self.levels_bytes() + 2 * column)).to_f32();
-                let level = |levels: &[u8]| match self.kind {
-                    WeightsType::Q8 => f32::from(levels[place_8(row % BLOCK, column)]) - 128.0,
-                    _ => {
-                        let (at, high) = place_4(row % BLOCK, column);
-                        f32::from(levels[at] >> (4 * u8::from(high)) & 15) - 8.0
-                    }
+                *value = self.number(bytes, row, column);
+            }
+        }
+    }
+
+    /// What a panel's bytes hold at a row and one of its columns.
+    #[inline(always)]
+    fn number(&self, bytes: &[u8], row: usize, column: usize) -> f32 {
+        let two = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+        let four = |at: usize| u32::from(two(at)) | u32::from(two(at + 2)) << 16;
+        let at = row * self.kind.panel() + column;
+        match self.kind {
+            WeightsType::F32 => f32::from_bits(four(4 * at)),
+            WeightsType::F16 => f16::from_bits(two(2 * at)).to_f32(),
+            WeightsType::Bf16 => bf16::from_bits(two(2 * at)).to_f32(),
+            WeightsType::Q8 | WeightsType::Q4 => {
+                let block = row / BLOCK * self.block_bytes();
+                let scale = bf16::from_bits(two(block + self.levels_bytes() + 2 * column));
+                let level = if self.kind == WeightsType::Q8 {
+                    f32::from(bytes[block + place_8(row % BLOCK, column)]) - 128.0
+                } else {
+                    let (at, high) = place_4(row % BLOCK, column);
+                    f32::from(bytes[block + at] >> (4 * u8::from(high)) & 15) - 8.0
                 };
-                *value = match self.kind {
-                    WeightsType::F32 => f32::from_bits(four(4 * (row * width + column))),
-                    WeightsType::F16 => f16::from_bits(two(2 * (row * width + column))).to_f32(),
-                    WeightsType::Bf16 => bf16::from_bits(two(2 * (row * width + column))).to_f32(),
-                    _ => level(&bytes[block..]) * scale(),
-                };
+                level * scale.to_f32()
             }
         }
     }
@@ -198,7 +256,7 @@ impl Packed {
     /// Quantized weights column after column, as a GPU reads them: the levels of a column from the first row to the last, as many to a word as fit, the
     /// first in the lowest bits, and its scales, two to a word. Whole blocks: what fills up is levels of zero.
     #[cfg(feature = "gpu")]
-    pub(crate) fn columns(&self, pool: &Pool) -> (Vec<u32>, Vec<u32>) {
+    pub(crate) fn words(&self, pool: &Pool) -> (Vec<u32>, Vec<u32>) {
         let bits = match self.kind {
             WeightsType::Q8 => 8,
             _ => 4,
@@ -298,18 +356,75 @@ fn bytes_mut(lines: &mut [Line]) -> &mut [u8] {
     unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), size_of_val(lines)) }
 }
 
-/// Each number as `B` bytes.
-fn pack_reals<const B: usize>(
-    lines: &mut [Line],
+/// The narrowest type that is the `same` as the numbers, of which there are `count` equal parts.
+fn narrowest(
     values: &[f32],
-    n: usize,
+    count: usize,
+    same: impl Fn(&[f32], usize, WeightsType) -> bool,
+) -> Option<WeightsType> {
+    // A few parts tell at once what is no file of few bits.
+    let few = count.min(BLOCK);
+    let beginning = &values[..values.len() / count.max(1) * few];
+    let is = |kind: &WeightsType| same(beginning, few, *kind) && same(values, count, *kind);
+    if let Some(kind) = [WeightsType::Q4, WeightsType::Q8].into_iter().find(is) {
+        return Some(kind);
+    }
+    if values.iter().all(|x| x.to_bits() & 0xffff == 0) {
+        return Some(WeightsType::Bf16);
+    }
+    let half = |x: &f32| f16::from_f32(*x).to_f32().to_bits() == x.to_bits();
+    values.iter().all(half).then_some(WeightsType::F16)
+}
+
+/// How the numbers of a matrix follow one another.
+#[derive(Clone, Copy, PartialEq)]
+enum Order {
+    Rows,
+    Columns,
+}
+
+/// Some columns of a matrix `[k, n]`, a panel's.
+struct Source<'a> {
+    values: &'a [f32],
+    shape: [usize; 2],
+    order: Order,
     columns: Range<usize>,
-    bytes: impl Fn(f32) -> [u8; B],
-) {
-    let rows = bytes_mut(lines).chunks_exact_mut(B * WeightsType::F32.panel());
-    for (to, row) in rows.zip(values.chunks_exact(n)) {
-        for (to, x) in to.chunks_exact_mut(B).zip(&row[columns.clone()]) {
-            to.copy_from_slice(&bytes(*x));
+}
+
+impl Source<'_> {
+    #[inline(always)]
+    fn at(&self, row: usize, column: usize) -> f32 {
+        let [k, n] = self.shape;
+        match self.order {
+            Order::Rows => self.values[row * n + column],
+            Order::Columns => self.values[column * k + row],
+        }
+    }
+}
+
+/// Each number as `B` bytes.
+fn pack_reals<const B: usize>(lines: &mut [Line], from: &Source, bytes: impl Fn(f32) -> [u8; B]) {
+    /// Rows whose part of a column is a cache line.
+    const RUN: usize = 16;
+    let width = B * WeightsType::F32.panel();
+    let [k, n] = from.shape;
+    let to = bytes_mut(lines);
+    if from.order == Order::Rows {
+        let rows = to.chunks_exact_mut(width);
+        for (to, row) in rows.zip(from.values.chunks_exact(n)) {
+            for (to, x) in to.chunks_exact_mut(B).zip(&row[from.columns.clone()]) {
+                to.copy_from_slice(&bytes(*x));
+            }
+        }
+        return;
+    }
+    for (run, to) in to.chunks_mut(RUN * width).enumerate() {
+        for (at, column) in from.columns.clone().enumerate() {
+            let rows = run * RUN..((run + 1) * RUN).min(k);
+            let column = &from.values[column * k..][rows];
+            for (to, x) in to.chunks_exact_mut(width).zip(column) {
+                to[B * at..B * (at + 1)].copy_from_slice(&bytes(*x));
+            }
         }
     }
 }
@@ -327,13 +442,8 @@ fn place_4(row: usize, column: usize) -> (usize, bool) {
     )
 }
 
-fn pack_blocks(
-    lines: &mut [Line],
-    values: &[f32],
-    [k, n]: [usize; 2],
-    columns: Range<usize>,
-    kind: WeightsType,
-) {
+fn pack_blocks(lines: &mut [Line], from: &Source, kind: WeightsType) {
+    let k = from.shape[0];
     let is_8 = kind == WeightsType::Q8;
     let levels_bytes = BLOCK * BLOCK / if is_8 { 1 } else { 2 };
     for (block, to) in bytes_mut(lines)
@@ -344,10 +454,10 @@ fn pack_blocks(
         // Rows and columns that fill up are levels of zero.
         levels_to.fill(if is_8 { 0x80 } else { 0x88 });
         let rows = block * BLOCK..((block + 1) * BLOCK).min(k);
-        for (at, column) in columns.clone().enumerate() {
+        for (at, column) in from.columns.clone().enumerate() {
             let mut numbers = [0.0; BLOCK];
             for (number, row) in numbers.iter_mut().zip(rows.clone()) {
-                *number = values[row * n + column];
+                *number = from.at(row, column);
             }
             let (levels, scale) = if is_8 {
                 to_8_bits(&numbers)
@@ -381,6 +491,54 @@ mod tests {
         for kind in WeightsType::ALL.into_iter().skip(1) {
             let narrow = Packed::new(&pool, &values, shape, kind).unpacked(&pool);
             assert_eq!(Packed::lossless(&pool, &narrow, shape), Some(kind));
+        }
+    }
+
+    /// `[rows, width]` and the same table lying down.
+    fn table(random: &mut Random, [rows, width]: [usize; 2]) -> [Vec<f32>; 2] {
+        let values = random.normals(rows * width);
+        let at = |at: usize| values[at % rows * width + at / rows];
+        let turned = (0..rows * width).map(at).collect();
+        [values, turned]
+    }
+
+    #[test]
+    fn a_table_is_packed_as_its_transpose_and_gives_its_rows() {
+        let (mut random, pool) = (Random::new(6), Pool::new(2));
+        for [rows, width] in [[1, 1], [64, 32], [65, 33], [100, 96], [200, 7], [31, 130]] {
+            let [values, turned] = table(&mut random, [rows, width]);
+            for kind in WeightsType::ALL {
+                let packed = Packed::of_table(&pool, &values, [rows, width], kind);
+                let transpose = Packed::new(&pool, &turned, [width, rows], kind);
+                let same = (0..packed.panels()).all(|at| packed.panel(at) == transpose.panel(at));
+                assert!(
+                    same && packed.shape() == [width, rows],
+                    "{kind} [{rows}, {width}]"
+                );
+                let rounded = packed.unpacked(&pool);
+                let ids: Vec<_> = (0..40).map(|_| random.within(0..rows)).collect();
+                let found = packed.columns(&pool, &ids);
+                for (row, id) in found.chunks_exact(width).zip(ids) {
+                    let expected: Vec<_> = (0..width).map(|at| rounded[at * rows + id]).collect();
+                    assert_eq!(row, expected, "{kind} [{rows}, {width}] {id}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_type_of_a_table_is_found() {
+        let (mut random, pool, shape) = (Random::new(7), Pool::new(2), [40, 70]);
+        let [values, _] = table(&mut random, shape);
+        assert_eq!(Packed::lossless_table(&pool, &values, shape), None);
+        let all: Vec<_> = (0..shape[0]).collect();
+        for kind in WeightsType::ALL.into_iter().skip(1) {
+            let narrow = Packed::of_table(&pool, &values, shape, kind).columns(&pool, &all);
+            assert_eq!(Packed::lossless_table(&pool, &narrow, shape), Some(kind));
+            // Blocks lie along the width: across it they are of no such type.
+            let across = Packed::lossless(&pool, &narrow, shape);
+            let blocks = matches!(kind, WeightsType::Q8 | WeightsType::Q4);
+            assert!(!blocks || across != Some(kind), "{kind}");
         }
     }
 

@@ -110,15 +110,14 @@ impl Denoiser {
             x = block.forward(x, set.clone());
         }
         let [bias, gain] = chunks(self.modulation.project(set));
-        self.leave
-            .project(self.norm.forward(x) * (gain + 1.0) + bias)
+        self.leave.project(self.norm.modulated(x, &gain, &bias))
     }
 }
 
 impl DenoiserBlock {
     fn forward(&self, x: Tensor<2>, set: Tensor<2>) -> Tensor<2> {
         let [bias, gain, strength] = chunks(self.modulation.project(set));
-        let inner = self.norm.forward(x.clone()) * (gain + 1.0) + bias;
+        let inner = self.norm.modulated(x.clone(), &gain, &bias);
         x + self.down.project(silu(self.up.project(inner))) * strength
     }
 }

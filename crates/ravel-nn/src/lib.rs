@@ -22,7 +22,9 @@ pub use denoiser::{Denoiser, DenoiserConfig};
 pub use feed_forward::{Activation, FeedForward, FeedForwardConfig};
 pub use modulation::{Branch, FinalModulation, Modulation, activated};
 pub use norm::{Norm, NormConfig, NormKind, rms_normalised, unit_length};
-pub use project::{Project, multiplies, narrowed, project_by_table, streamed};
+pub use project::{
+    Narrowable, Project, embed_by_table, multiplies, narrowed, project_by_table, streamed,
+};
 pub use ravel_kernels::WeightsType;
 pub use relative::RelativeConfig;
 pub use rotary::{

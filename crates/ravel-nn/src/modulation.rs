@@ -6,8 +6,7 @@ use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::tensor::{Device, Tensor, activation};
 
-use crate::Project;
-use crate::init;
+use crate::{Norm, Project, init};
 
 /// The curve that all modulations of a pass share: SiLU, computed once.
 ///
@@ -106,24 +105,24 @@ impl FinalModulation {
         }
     }
 
-    /// `x * (1 + gain) + bias`.
+    /// `norm(x) * (1 + gain) + bias`.
     ///
     /// # Shapes
-    /// - `x`: `[batch, n, d_model]`, normalised
+    /// - `x`: `[batch, n, d_model]`
     /// - `activated`: `[batch, d_modulation]`, through [`activated`]
-    pub fn forward(&self, x: Tensor<3>, activated: Tensor<2>) -> Tensor<3> {
+    pub fn forward(&self, norm: &Norm, x: Tensor<3>, activated: Tensor<2>) -> Tensor<3> {
         let chunks = chunks(self.linear.project(activated), 2);
-        modulated(x, chunks[0].clone(), chunks[1].clone())
+        norm.modulated(x, &chunks[0], &chunks[1])
     }
 }
 
 impl Branch {
-    /// The branch's input: `x * (1 + gain) + bias`.
+    /// The branch's input: `norm(x) * (1 + gain) + bias`.
     ///
     /// # Shapes
-    /// - `x`: `[batch, n, d_model]`, normalised
-    pub fn enter(&self, x: Tensor<3>) -> Tensor<3> {
-        modulated(x, self.gain.clone(), self.bias.clone())
+    /// - `x`: `[batch, n, d_model]`
+    pub fn enter(&self, norm: &Norm, x: Tensor<3>) -> Tensor<3> {
+        norm.modulated(x, &self.gain, &self.bias)
     }
 
     /// What the branch adds: `x * strength`.
@@ -133,10 +132,6 @@ impl Branch {
     pub fn leave(&self, x: Tensor<3>) -> Tensor<3> {
         x * self.strength.clone()
     }
-}
-
-fn modulated(x: Tensor<3>, gain: Tensor<3>, bias: Tensor<3>) -> Tensor<3> {
-    x * (gain + 1.0) + bias
 }
 
 fn chunks(x: Tensor<2>, count: usize) -> Vec<Tensor<3>> {

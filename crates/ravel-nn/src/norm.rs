@@ -63,30 +63,59 @@ impl Norm {
     /// - `x`: `[.., width]`
     /// - returns: like `x`
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        match self.kind {
-            NormKind::Rms => {
-                let gain = self.gain.as_ref().map(Param::val);
-                if let Some(out) = ravel_kernels::rms_norm(&x, gain.as_ref(), self.eps) {
-                    return out;
-                }
-                let trained = |gain| ravel_kernels::tracked::rms_norm(&x, gain, self.eps);
-                if let Some(out) = gain.as_ref().and_then(trained) {
-                    return out;
-                }
-                let x = rms_normalised(x, self.eps);
-                match &self.gain {
-                    Some(gain) => x * gain.val().unsqueeze(),
-                    None => x,
-                }
-            }
-            NormKind::Layer | NormKind::LayerPlain => {
-                let width = x.dims()[D - 1];
-                let gain = match &self.gain {
-                    Some(gain) => gain.val(),
-                    None => Tensor::ones([width], (&x.device(), x.dtype())),
-                };
-                layer_norm(x, gain, self.bias.as_ref().map(Param::val), self.eps)
-            }
+        match ravel_kernels::normed(&x, &self.by_kernel(None)) {
+            Some(out) => out,
+            None => self.plain(x),
+        }
+    }
+
+    /// The normalised tensor with another gain and bias: `norm(x) * (1 + gain) + bias`.
+    ///
+    /// # Shapes
+    /// - `x`: `[.., width]`
+    /// - `gain`, `bias`: `[.., width]`, like `x` or with ones in the place of some axes
+    /// - returns: like `x`
+    pub fn modulated<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        gain: &Tensor<D>,
+        bias: &Tensor<D>,
+    ) -> Tensor<D> {
+        match ravel_kernels::normed(&x, &self.by_kernel(Some([gain, bias]))) {
+            Some(out) => out,
+            None => self.forward(x) * (gain.clone() + 1.0) + bias.clone(),
+        }
+    }
+
+    fn by_kernel<'a, const D: usize>(
+        &self,
+        modulation: Option<[&'a Tensor<D>; 2]>,
+    ) -> ravel_kernels::Norm<'a, D> {
+        ravel_kernels::Norm {
+            centred: self.kind != NormKind::Rms,
+            eps: self.eps,
+            gain: self.gain.as_ref().map(Param::val),
+            bias: self.bias.as_ref().map(Param::val),
+            modulation,
+        }
+    }
+
+    /// Where no single step is in play: what trains, and other devices.
+    fn plain<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let gain = self.gain.as_ref().map(Param::val);
+        if self.kind != NormKind::Rms {
+            let width = x.dims()[D - 1];
+            let gain = gain.unwrap_or_else(|| Tensor::ones([width], (&x.device(), x.dtype())));
+            return layer_norm(x, gain, self.bias.as_ref().map(Param::val), self.eps);
+        }
+        let trained = |gain| ravel_kernels::tracked::rms_norm(&x, gain, self.eps);
+        if let Some(out) = gain.as_ref().and_then(trained) {
+            return out;
+        }
+        let x = rms_normalised(x, self.eps);
+        match gain {
+            Some(gain) => x * gain.unsqueeze(),
+            None => x,
         }
     }
 }
@@ -130,7 +159,7 @@ pub(crate) fn in_f32<const D: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ravel_testkit::{assert_close, device};
+    use ravel_testkit::{assert_close, device, formula, values};
 
     fn check(kind: NormKind, expected: [f32; 4]) {
         let device = device();
@@ -149,6 +178,53 @@ mod tests {
         );
         check(NormKind::Layer, [-1.0, -1.0, 1.0, 1.0]);
         check(NormKind::LayerPlain, [-1.0, -1.0, 1.0, 1.0]);
+    }
+
+    /// A norm whose gain and bias say something.
+    fn learned(kind: NormKind, width: usize) -> Norm {
+        let device = device();
+        let mut norm = NormConfig { kind, eps: 1e-5 }.init(width, &device);
+        let set =
+            |param: Param<Tensor<1>>, salt| param.map(|_| formula([width], salt, 1.0, &device));
+        norm.gain = norm.gain.map(|gain| set(gain, 1));
+        norm.bias = norm.bias.map(|bias| set(bias, 2));
+        norm
+    }
+
+    #[test]
+    fn norms_by_kernel_are_the_plain_ones() {
+        let device = device();
+        for kind in [NormKind::Rms, NormKind::Layer, NormKind::LayerPlain] {
+            for (at, [batch, n, width]) in [
+                [1, 1, 768],
+                [3, 7, 100],
+                [2, 60, 130],
+                [5, 1, 16],
+                [1, 9, 1],
+            ]
+            .into_iter()
+            .enumerate()
+            {
+                let norm = learned(kind, width);
+                let x = formula::<3>([batch, n, width], 3 + at as u32, 3.0, &device) + 0.5;
+                let found = norm.forward(x.clone());
+                let plain = norm.plain(x.clone());
+                assert_close("norm", &found, &plain, 1e-6);
+                for shape in [
+                    [batch, 1, width],
+                    [batch, n, width],
+                    [1, n, width],
+                    [1, 1, width],
+                ] {
+                    let gain = formula::<3>(shape, 40, 1.0, &device);
+                    let bias = formula::<3>(shape, 41, 1.0, &device);
+                    let modulated = norm.modulated(x.clone(), &gain, &bias);
+                    // No bit differs from one step after the other.
+                    let expected = found.clone() * (gain + 1.0) + bias;
+                    assert_eq!(values(&modulated), values(&expected), "{kind:?} {shape:?}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
-use burn::module::{Module, ModuleVisitor, Param, Reparameterization, Reparameterizer};
+use burn::module::{Module, ModuleVisitor, Param, ParamId, Reparameterization, Reparameterizer};
 use burn::nn::Linear;
-use burn::tensor::{Device, FloatDType, Tensor, TensorData, module};
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData, module};
 use ravel_kernels::gpu::Blocks;
+use ravel_kernels::tensor::{is_cpu, of_values, on_cpu};
 use ravel_kernels::{Packed, Then, Weight, WeightsType, pool, tracked};
 
 use crate::Activation;
@@ -108,7 +109,7 @@ fn plain<const D: usize>(linear: &Linear, x: Tensor<D>) -> Tensor<D> {
                 None => product,
             };
         }
-        Some(Kept::Packed(_)) | None => {}
+        Some(Kept::Packed(_) | Kept::Table(_)) | None => {}
     }
     match tracked::linear(&x, &linear.weight.val(), bias.as_ref()) {
         Some(out) => out,
@@ -134,7 +135,10 @@ fn in_half<const D: usize>(x: Tensor<D>, weight: &Tensor<2>, bias: Option<Tensor
 /// - `x`: `[.., width]`, `table`: `[rows, width]`
 /// - returns: `[.., rows]`
 pub fn project_by_table<const D: usize>(x: Tensor<D>, table: &Param<Tensor<2>>) -> Tensor<D> {
-    let weight = Weight::Table(table.val());
+    let weight = match kept(table) {
+        Some(Kept::Table(packed)) => Weight::Packed(packed),
+        _ => Weight::Table(table.val()),
+    };
     match ravel_kernels::linear(&x, &weight, &Then::default()) {
         Some(out) => out,
         None => {
@@ -144,11 +148,31 @@ pub fn project_by_table<const D: usize>(x: Tensor<D>, table: &Param<Tensor<2>>) 
     }
 }
 
+/// Rows of a table that [`project_by_table`] may read too: of the numbers that it multiplies by.
+///
+/// # Shapes
+/// - `ids`: `[batch, n]`, in `0..rows`; `table`: `[rows, width]`
+/// - returns: `[batch, n, width]`
+///
+/// # Panics
+/// If there is no such row.
+pub fn embed_by_table(ids: Tensor<2, Int>, table: &Param<Tensor<2>>) -> Tensor<3> {
+    let Some(Kept::Table(packed)) = kept(table) else {
+        return module::embedding(table.val(), ids);
+    };
+    let [batch, n] = ids.dims();
+    let rows: Vec<usize> = (ids.into_data().iter::<i64>())
+        .map(|id| usize::try_from(id).expect("row axis: an id below zero"))
+        .collect();
+    let values = packed.columns(pool::global(), &rows);
+    of_values(values, [batch, n, packed.shape()[0]])
+}
+
 /// The weight as the CPU's kernels take it; none if it is on another device in fewer bits.
 fn weight(param: &Param<Tensor<2>>) -> Option<Weight<'_>> {
     match kept(param) {
         Some(Kept::Packed(packed)) => Some(Weight::Packed(packed)),
-        Some(Kept::Half(_) | Kept::Blocks(_)) => None,
+        Some(Kept::Half(_) | Kept::Blocks(_) | Kept::Table(_)) => None,
         None => Some(Weight::Plain(param.val())),
     }
 }
@@ -162,7 +186,7 @@ fn kept(param: &Param<Tensor<2>>) -> Option<&Kept> {
 /// eight and four bits on what runs CubeCL.
 pub fn multiplies(device: &Device, kind: WeightsType) -> bool {
     match kind {
-        _ if ravel_kernels::tensor::is_cpu(device) => true,
+        _ if is_cpu(device) => true,
         WeightsType::F32 => true,
         WeightsType::F16 | WeightsType::Bf16 => {
             half(kind).is_some_and(|half| device.supports_dtype(half))
@@ -179,20 +203,36 @@ fn half(kind: WeightsType) -> Option<FloatDType> {
     }
 }
 
+/// A module that [`narrowed`] takes.
+pub trait Narrowable: Module {
+    /// The table `[rows, width]` that both embeds ([`embed_by_table`]) and gives scores ([`project_by_table`]), if there is one. Nothing else may
+    /// read it often.
+    fn tied(&self) -> Option<&Param<Tensor<2>>> {
+        None
+    }
+}
+
+impl Narrowable for Linear {}
+
 /// The module with the weights of its linear layers (matrices named `weight`) in another type, and on the CPU in the order in which `project`
 /// reads them from then on. What reads such a parameter in another way still gets the numbers, widened anew each time. None changes that training
 /// moves or whose device does not multiply by the type ([`multiplies`]); small ones stay as they are.
 ///
+/// On the CPU a table that gives scores ([`Narrowable::tied`]) is kept so, too, once for both uses: what it embeds is rounded as well.
+///
 /// Without a type, each matrix becomes as narrow as it can without any weight changing: on the CPU half precision or bfloat16, where that is what a file
 /// held, on any device that multiplies by them eight or four bits, from a file of those.
-pub fn narrowed<M: Module>(module: M, to: Option<WeightsType>) -> M {
-    module.apply_reparameterization(Narrower { to })
+pub fn narrowed<M: Narrowable>(module: M, to: Option<WeightsType>) -> M {
+    let table = module.tied().map(|table| table.id);
+    module.apply_reparameterization(Narrower { to, table })
 }
 
-/// Bytes of weights that a product with each linear layer reads, and their number, where all of them are of one type.
-pub fn streamed<M: Module>(module: &M, kind: WeightsType) -> [usize; 2] {
+/// Bytes of weights that a product with each linear layer and with a table that gives scores reads, and their number, where all of them are of one
+/// type; such a table is, on the CPU alone.
+pub fn streamed<M: Narrowable>(module: &M, kind: WeightsType) -> [usize; 2] {
     let mut count = Streamed {
         kind,
+        table: module.tied().map(|table| table.id),
         path: Vec::new(),
         told: [0; 2],
     };
@@ -202,6 +242,7 @@ pub fn streamed<M: Module>(module: &M, kind: WeightsType) -> [usize; 2] {
 
 struct Streamed {
     kind: WeightsType,
+    table: Option<ParamId>,
     path: Vec<String>,
     told: [usize; 2],
 }
@@ -216,11 +257,23 @@ impl ModuleVisitor for Streamed {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if D == 2 && self.path.last().is_some_and(|name| name == "weight") {
-            let shape = param.lazy_shape();
-            self.told[0] += self.kind.bytes(shape[0], shape[1]);
-            self.told[1] += shape.num_elements();
+        if D != 2 {
+            return;
         }
+        let shape = param.lazy_shape();
+        let bytes = if self.table == Some(param.id) {
+            let kind = match is_cpu(&param.lazy_device()) {
+                true => self.kind,
+                false => WeightsType::F32,
+            };
+            kind.bytes(shape[1], shape[0])
+        } else if self.path.last().is_some_and(|name| name == "weight") {
+            self.kind.bytes(shape[0], shape[1])
+        } else {
+            return;
+        };
+        self.told[0] += bytes;
+        self.told[1] += shape.num_elements();
     }
 }
 
@@ -238,6 +291,8 @@ struct Narrow {
 enum Kept {
     /// In panels, most often of a narrower type, on the CPU.
     Packed(Arc<Packed>),
+    /// The transpose of a table, so that its scores are a product like any other.
+    Table(Arc<Packed>),
     /// In half precision or bfloat16, on another device.
     Half(Box<Tensor<2>>),
     /// In eight or four bits, on another device.
@@ -254,6 +309,13 @@ impl Reparameterization for Narrow {
                 let data = TensorData::new::<f32, _>(values, packed.shape());
                 Tensor::from_data(data, &base.device())
             }
+            Kept::Table(packed) => {
+                let [width, rows] = packed.shape();
+                let all: Vec<_> = (0..rows).collect();
+                let values = packed.columns(pool::global(), &all);
+                let data = TensorData::new::<f32, _>(values, [rows, width]);
+                Tensor::from_data(data, &base.device())
+            }
             Kept::Half(weight) => {
                 let wide = weight.as_ref().clone().cast(FloatDType::F32);
                 wide.reshape(base.dims())
@@ -265,6 +327,8 @@ impl Reparameterization for Narrow {
 
 struct Narrower {
     to: Option<WeightsType>,
+    /// The one that gives scores.
+    table: Option<ParamId>,
 }
 
 impl Reparameterizer for Narrower {
@@ -277,13 +341,19 @@ impl Reparameterizer for Narrower {
     ) -> (Param<Tensor<D>>, Option<Narrow>) {
         let shape = param.lazy_shape();
         let device = param.lazy_device();
+        let is_table = self.table == Some(param.id);
         let is_weight = path == "weight" || path.ends_with(".weight");
-        if D != 2 || !is_weight || shape.num_elements() < SMALL || device.is_autodiff() {
+        if D != 2
+            || !(is_weight || is_table)
+            || shape.num_elements() < SMALL
+            || device.is_autodiff()
+        {
             return (param, None);
         }
-        let kept = match ravel_kernels::tensor::is_cpu(&device) {
-            true => self.packed(&param.val(), [shape[0], shape[1]]),
-            false => self.elsewhere(&param, [shape[0], shape[1]], &device),
+        let kept = match (is_cpu(&device), is_table) {
+            (true, _) => self.packed(&param.val(), [shape[0], shape[1]], is_table),
+            (false, false) => self.elsewhere(&param, [shape[0], shape[1]], &device),
+            (false, true) => None,
         };
         let Some(kept) = kept else {
             return (param, None);
@@ -297,15 +367,23 @@ impl Reparameterizer for Narrower {
 }
 
 impl Narrower {
-    fn packed<const D: usize>(&self, value: &Tensor<D>, shape: [usize; 2]) -> Option<Kept> {
-        let handle = ravel_kernels::tensor::on_cpu(value)?;
-        let values = handle.as_slice::<f32>()?;
-        let to = self
-            .to
-            .or_else(|| Packed::lossless(pool::global(), values, shape))
-            .unwrap_or(WeightsType::F32);
-        let packed = Packed::new(pool::global(), values, shape, to);
-        Some(Kept::Packed(Arc::new(packed)))
+    fn packed<const D: usize>(
+        &self,
+        value: &Tensor<D>,
+        shape: [usize; 2],
+        is_table: bool,
+    ) -> Option<Kept> {
+        let handle = on_cpu(value)?;
+        let (pool, values) = (pool::global(), handle.as_slice::<f32>()?);
+        let found = || match is_table {
+            true => Packed::lossless_table(pool, values, shape),
+            false => Packed::lossless(pool, values, shape),
+        };
+        let to = self.to.or_else(found).unwrap_or(WeightsType::F32);
+        Some(match is_table {
+            true => Kept::Table(Arc::new(Packed::of_table(pool, values, shape, to))),
+            false => Kept::Packed(Arc::new(Packed::new(pool, values, shape, to))),
+        })
     }
 
     fn elsewhere<const D: usize>(
@@ -434,6 +512,83 @@ mod tests {
         }
     }
 
+    #[derive(Module, Debug)]
+    struct Tied {
+        table: Param<Tensor<2>>,
+        other: Param<Tensor<2>>,
+    }
+
+    impl Narrowable for Tied {
+        fn tied(&self) -> Option<&Param<Tensor<2>>> {
+            Some(&self.table)
+        }
+    }
+
+    const TABLE: [usize; 2] = [150, 72];
+
+    fn tied() -> Tied {
+        let table = || Param::from_tensor(formula(TABLE, 5, 0.1, &device()));
+        Tied {
+            table: table(),
+            other: table(),
+        }
+    }
+
+    #[test]
+    fn a_tied_table_is_kept_once_for_scores_and_embedding() {
+        let x = formula::<3>([2, 3, TABLE[1]], 3, 1.0, &device());
+        let ids = Tensor::<2, Int>::from_ints([[149, 0, 7], [64, 64, 31]], &device());
+        for to in WeightsType::ALL {
+            let plain = tied();
+            let narrow = narrowed(plain.clone(), Some(to));
+            assert!(
+                matches!(kept(&narrow.table), Some(Kept::Table(packed)) if packed.kind() == to)
+            );
+            assert!(kept(&narrow.other).is_none());
+            let table = narrow.table.val();
+            let most = match to {
+                WeightsType::F32 => 0.0,
+                WeightsType::F16 | WeightsType::Bf16 => 4e-4,
+                WeightsType::Q8 => 1e-3,
+                WeightsType::Q4 => 1.5e-2,
+            };
+            assert_close("table", &table, &plain.table.val(), most);
+            let embedded = embed_by_table(ids.clone(), &narrow.table);
+            assert_eq!(embedded.dims(), [2, 3, TABLE[1]]);
+            let expected = module::embedding(table.clone(), ids.clone());
+            assert_eq!(values(&embedded), values(&expected), "{to}");
+            let scores = project_by_table(x.clone(), &narrow.table);
+            let linear = module::linear(x.clone(), table.clone().transpose(), None);
+            // What the product sees beside the weights is rounded too, with eight and four bits.
+            let most = match to {
+                WeightsType::Q8 | WeightsType::Q4 => 3e-2,
+                _ => 1e-5,
+            };
+            assert_close("scores", &scores, &linear, most);
+            // Each row alone has the same scores, to the bit.
+            let row = project_by_table(x.clone().narrow(0, 1, 1).narrow(1, 2, 1), &narrow.table);
+            let same = scores.clone().narrow(0, 1, 1).narrow(1, 2, 1);
+            assert_eq!(values(&row), values(&same), "{to}");
+            let mut exact = tied();
+            exact.table = Param::from_tensor(table.clone());
+            let found = narrowed(exact, None);
+            assert!(matches!(kept(&found.table), Some(Kept::Table(packed)) if packed.kind() == to));
+            assert_eq!(values(&found.table.val()), values(&table), "{to}");
+            let again = project_by_table(x.clone(), &found.table);
+            assert_eq!(values(&again), values(&scores), "{to}");
+            let [rows, width] = TABLE;
+            assert_eq!(streamed(&plain, to), [to.bytes(width, rows), rows * width]);
+        }
+    }
+
+    #[test]
+    fn a_table_that_trains_stays() {
+        let mut plain = tied();
+        plain.table = init::normal(TABLE, 0.1, &device().autodiff());
+        let narrow = narrowed(plain, Some(WeightsType::Q8));
+        assert!(kept(&narrow.table).is_none());
+    }
+
     /// As a device without packed weights keeps them; the CPU computes in halves, too.
     struct Halver(WeightsType);
 
@@ -445,7 +600,10 @@ mod tests {
             _path: &str,
             param: Param<Tensor<D>>,
         ) -> (Param<Tensor<D>>, Option<Narrow>) {
-            let narrower = Narrower { to: Some(self.0) };
+            let narrower = Narrower {
+                to: Some(self.0),
+                table: None,
+            };
             let shape = param.lazy_shape();
             let kept = narrower.elsewhere(&param, [shape[0], shape[1]], &device());
             (param, kept.map(|kept| Narrow { kept }))

@@ -5,10 +5,8 @@
 
 use std::ops::AddAssign;
 
-use burn::module::Module;
 use ravel_backbone::Transformer;
-use ravel_heads::NextToken;
-use ravel_nn::{WeightsType, streamed};
+use ravel_nn::{Narrowable, WeightsType, streamed};
 
 /// What a sequence model without cross-attention and its head cost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -59,8 +57,8 @@ impl AddAssign for Work {
 }
 
 impl Costs {
-    /// Of a model whose weights are of one type.
-    pub fn of<H: Module>(backbone: &Transformer, head: &H, kind: WeightsType) -> Self {
+    /// Of a model whose weights are of one type; a table that also gives the scores counts as the head's weight.
+    pub fn of<H: Narrowable>(backbone: &Transformer, head: &H, kind: WeightsType) -> Self {
         let config = backbone.config();
         let [bytes, weights] = streamed(backbone, kind);
         let [head_bytes, head_weights] = streamed(head, kind);
@@ -81,17 +79,6 @@ impl Costs {
             remembered_bytes: 2 * config.layers * heads * size_of::<f32>(),
             queries: config.layers * config.n_heads * config.head_width(),
         }
-    }
-
-    /// As [`Costs::of`]; a table that also gives the scores counts as the head's weight.
-    pub fn of_language(backbone: &Transformer, head: &NextToken, kind: WeightsType) -> Self {
-        let mut costs = Self::of(backbone, head, kind);
-        if head.out.is_none() {
-            let table = head.config().codebook_size * backbone.config().d_model;
-            costs.head_weights += table;
-            costs.weight_bytes += table * size_of::<f32>();
-        }
-        costs
     }
 
     /// What a step of new positions does.
@@ -138,7 +125,7 @@ mod tests {
 
     use super::*;
 
-    fn costs(config: &TransformerConfig, tie: bool) -> Costs {
+    fn costs(config: &TransformerConfig, tie: bool, kind: WeightsType) -> Costs {
         let layout = Layout::Sequence { len: 8 };
         let head = NextTokenConfig {
             codebook_size: 40,
@@ -147,7 +134,7 @@ mod tests {
         };
         let device = device();
         let head = head.init(config.d_model, config.axes(), &layout, &device);
-        Costs::of_language(&config.init(&device), &head, WeightsType::F32)
+        Costs::of(&config.init(&device), &head, kind)
     }
 
     #[test]
@@ -162,7 +149,7 @@ mod tests {
             ..TransformerConfig::default()
         };
         let layer = 32 * (32 + 2 * 16) + 32 * 32 + 3 * 32 * 64;
-        let plain = costs(&config, false);
+        let plain = costs(&config, false, WeightsType::F32);
         let expected = Costs {
             weights: 3 * layer,
             head_weights: 32 * 40,
@@ -172,13 +159,18 @@ mod tests {
             queries: 3 * 32,
         };
         assert_eq!(plain, expected);
-        assert_eq!(costs(&config, true), expected);
+        assert_eq!(costs(&config, true, WeightsType::F32), expected);
+        for kind in WeightsType::ALL {
+            let [table, out] = [true, false].map(|tie| costs(&config, tie, kind));
+            assert_eq!(table, out);
+            assert!(kind == WeightsType::F32 || table.weight_bytes < plain.weight_bytes);
+        }
         let modulated = TransformerConfig {
             modulation: Some(10),
             ..config
         };
         let rows = 10 * 32 * (3 * 6 + 2);
-        let modulated = costs(&modulated, false);
+        let modulated = costs(&modulated, false, WeightsType::F32);
         assert_eq!(
             (modulated.weights, modulated.row_weights),
             (3 * layer, rows)
@@ -188,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_pass_multiplies_as_much_as_its_steps() {
-        let costs = costs(&TransformerConfig::default(), false);
+        let costs = costs(&TransformerConfig::default(), false, WeightsType::F32);
         let span = |new, past| Span {
             rows: 2,
             new,

@@ -134,7 +134,7 @@ pub fn build_random_language(
     let kind = definition.weights_type.fixed().unwrap_or(WeightsType::F32);
     Ok(FreshLanguage {
         context: spec.context,
-        costs: Costs::of_language(&backbone, &head, kind),
+        costs: Costs::of(&backbone, &head, kind),
         backbone: definition.weights_type.kept(backbone),
         head: definition.weights_type.kept(head),
     })

@@ -2,14 +2,13 @@
 
 use std::str::FromStr;
 
-use burn::module::Module;
 use burn::tensor::Device;
-use ravel_nn::{WeightsType, multiplies, narrowed};
+use ravel_nn::{Narrowable, WeightsType, multiplies, narrowed};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Of what type the weights of the sequence model's and the head's linear layers are kept. On other devices than the CPU a half can be asked for where the
-/// device computes in it.
+/// Of what type the weights of the sequence model's and the head's linear layers are kept, and the table that embeds where it also gives the scores (on the
+/// CPU). On other devices a half can be asked for where the device computes in it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum KeptAs {
@@ -66,7 +65,7 @@ impl KeptAs {
     }
 
     /// The module with its weights kept so.
-    pub(crate) fn kept<M: Module>(self, module: M) -> M {
+    pub(crate) fn kept<M: Narrowable>(self, module: M) -> M {
         narrowed(module, self.fixed())
     }
 }

@@ -403,9 +403,7 @@ impl Task for GeneratorTask {
     fn work(&self) -> Option<StepWork> {
         let model = &self.learner.average;
         let costs = match &model.head {
-            HeadModule::NextToken(head) => {
-                Costs::of_language(&model.backbone, head, WeightsType::F32)
-            }
+            HeadModule::NextToken(head) => Costs::of(&model.backbone, head, WeightsType::F32),
             HeadModule::NextScale(head) => Costs::of(&model.backbone, head, WeightsType::F32),
         };
         let (rows, codes) = (self.recipe.batch, self.tokenizer.image_spec().layout.len());

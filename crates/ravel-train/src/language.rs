@@ -45,7 +45,7 @@ impl Learned for LanguageModel {}
 impl LanguageModel {
     /// What a step on stretches of so many ids does.
     pub(crate) fn work(&self, rows: usize, context: usize) -> StepWork {
-        let costs = Costs::of_language(&self.backbone, &self.head, WeightsType::F32);
+        let costs = Costs::of(&self.backbone, &self.head, WeightsType::F32);
         StepWork {
             tokens: rows * context,
             work: costs.training_step(rows, context, context),

@@ -142,7 +142,7 @@ impl<'a> Model<'a> {
             x.dtype(),
             &x.device(),
         );
-        let entered = branch.enter(block.attention_norm.forward(x));
+        let entered = branch.enter(&block.attention_norm, x);
         let (out, _) = block.attention.forward(entered, None, &sight, None);
         report.real_also("teacher_block0_attn", note, out)
     }

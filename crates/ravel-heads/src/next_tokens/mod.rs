@@ -16,7 +16,7 @@ use burn::tensor::{Device, Int, Tensor, module::embedding};
 use ravel_core::{
     Attend, Codes, Condition, Head, Layout, Pyramid, Result, Sampler, StepInput, Unit,
 };
-use ravel_nn::{Norm, NormConfig, Project, init};
+use ravel_nn::{Narrowable, Norm, NormConfig, Project, embed_by_table, init, project_by_table};
 
 use crate::Arrangement;
 use crate::place::Places;
@@ -139,7 +139,7 @@ impl NextTokens {
         };
         let codes = self.summed(&ids.clone().narrow(1, 1, rows - 1));
         let said = self.is_semantic(row(0)).reshape([-1, n as i32, 1]);
-        embedding(tokens.val(), row(0)) + codes * said
+        embed_by_table(row(0), tokens) + codes * said
     }
 
     /// The teacher-forced pass over whole layouts: what all the steps together are fed.
@@ -193,8 +193,7 @@ impl NextTokens {
         };
         if self.out.is_empty() {
             let tokens = self.tokens.as_ref().expect("tied scores have tokens");
-            let table = tokens.val().transpose();
-            return burn::tensor::module::linear(hidden, table, None).unsqueeze_dim(1);
+            return project_by_table(hidden, tokens).unsqueeze_dim(1);
         }
         if self.config.joined_out && self.config.predicts == Predicts::All {
             let (depth, ids) = (self.config.depth, self.config.scored_ids());
@@ -350,6 +349,12 @@ impl NextTokens {
         let ids = Tensor::full([batch, n], id as i64, &scores.device());
         sampler.settled(&ids, unit);
         Ok(ids)
+    }
+}
+
+impl Narrowable for NextTokens {
+    fn tied(&self) -> Option<&Param<Tensor<2>>> {
+        self.tokens.as_ref().filter(|_| self.out.is_empty())
     }
 }
 

@@ -227,22 +227,3 @@ fn attention_is_that_of_the_plain_path_on_all_instructions_and_threads() {
         }
     }
 }
-
-#[test]
-fn rows_are_normed() {
-    let mut out = [0.0; 4];
-    rms(
-        &[1.0, 1.0, 5.0, 5.0],
-        Some(&[1.0, 2.0, 1.0, 1.0]),
-        4,
-        0.0,
-        &mut out,
-    );
-    let root = 13f32.sqrt();
-    for (found, expected) in out
-        .iter()
-        .zip([1.0 / root, 2.0 / root, 5.0 / root, 5.0 / root])
-    {
-        assert!((found - expected).abs() < 1e-6);
-    }
-}

@@ -45,7 +45,7 @@ impl Blocks {
             return None;
         }
         let [k, n] = packed.shape();
-        let (levels, scales) = packed.columns(pool::global());
+        let (levels, scales) = packed.words(pool::global());
         let on_device = |words: Vec<u32>| {
             let width = words.len() / n;
             Tensor::from_data(TensorData::new(words, [n, width]), (device, DType::U32))
