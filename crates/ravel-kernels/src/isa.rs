@@ -5,14 +5,21 @@
 
 use std::sync::OnceLock;
 
-/// A set of instructions.
+/// A set of instructions that this machine has: there is no other way to one than [`Isa::best`] and [`Isa::all`], which look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Isa {
-    /// AVX-512 with its foundation, bytes and words, and VNNI (Cascade Lake, Zen 4 and later).
+pub struct Isa(Set);
+
+/// Which set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Set {
+    /// AVX-512 with its foundation, bytes and words, and VNNI (Cascade Lake, Zen 4 and later), and all of [`Set::Avx2`].
+    #[cfg(target_arch = "x86_64")]
     Avx512,
     /// AVX2, FMA and F16C (Haswell, Zen and later).
+    #[cfg(target_arch = "x86_64")]
     Avx2,
     /// AArch64's.
+    #[cfg(target_arch = "aarch64")]
     Neon,
     /// None in particular: slow, and there on every machine.
     Scalar,
@@ -25,7 +32,7 @@ impl Isa {
         *BEST.get_or_init(|| Self::all()[0])
     }
 
-    /// All that this machine has, the best first.
+    /// All that this machine has, the best first and [`Isa::scalar`] last.
     pub fn all() -> Vec<Self> {
         let mut found = Vec::new();
         #[cfg(target_arch = "x86_64")]
@@ -33,26 +40,40 @@ impl Isa {
             use std::arch::is_x86_feature_detected as has;
             let avx2 = has!("avx2") && has!("fma") && has!("f16c");
             if avx2 && has!("avx512f") && has!("avx512bw") && has!("avx512vnni") {
-                found.push(Self::Avx512);
+                found.push(Self(Set::Avx512));
             }
             if avx2 {
-                found.push(Self::Avx2);
+                found.push(Self(Set::Avx2));
             }
         }
-        if cfg!(target_arch = "aarch64") {
-            found.push(Self::Neon);
+        #[cfg(target_arch = "aarch64")]
+        if std::arch::is_aarch64_feature_detected!("neon") {
+            found.push(Self(Set::Neon));
         }
-        found.push(Self::Scalar);
+        found.push(Self::scalar());
         found
+    }
+
+    /// The one without vector instructions.
+    pub fn scalar() -> Self {
+        Self(Set::Scalar)
+    }
+
+    /// Which one: the machine has its instructions.
+    pub(crate) fn set(self) -> Set {
+        self.0
     }
 
     /// In words, for `ravel doctor` and benches.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Avx512 => "AVX-512 with VNNI",
-            Self::Avx2 => "AVX2 with FMA",
-            Self::Neon => "NEON",
-            Self::Scalar => "no vector instructions",
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512 => "AVX-512 with VNNI",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 => "AVX2 with FMA",
+            #[cfg(target_arch = "aarch64")]
+            Set::Neon => "NEON",
+            Set::Scalar => "no vector instructions",
         }
     }
 }

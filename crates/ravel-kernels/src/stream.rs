@@ -11,7 +11,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use crate::blocks::{Activations, BLOCK};
-use crate::isa::{Isa, Lanes};
+use crate::isa::{Isa, Lanes, Set};
 use crate::packed::WeightsType;
 use crate::product::Matrix;
 
@@ -130,15 +130,15 @@ impl Sums {
             sums: self.numbers.as_mut_ptr(),
             stride: cut.columns,
         };
-        // SAFETY: `Isa::best` and `Isa::all` name what the machine has; the ranges were checked above.
+        // SAFETY: the machine has the set of an `Isa`; the ranges were checked above.
         unsafe {
-            match isa {
+            match isa.set() {
                 #[cfg(target_arch = "x86_64")]
-                Isa::Avx512 => on_avx512(work),
+                Set::Avx512 => on_avx512(work),
                 #[cfg(target_arch = "x86_64")]
-                Isa::Avx2 => on_avx2(work),
+                Set::Avx2 => on_avx2(work),
                 #[cfg(target_arch = "aarch64")]
-                Isa::Neon => work.run::<crate::isa::Neon>(),
+                Set::Neon => work.run::<crate::isa::Neon>(),
                 _ => work.run::<crate::isa::Scalar>(),
             }
         }

@@ -154,7 +154,7 @@ fn no_bit_depends_on_threads_batch_or_instructions() {
             let matrix = matrix(&values, [k, n], &packed);
             let mut first = vec![0.0; rows * n];
             for (x, out) in x.chunks(k).zip(first.chunks_mut(n)) {
-                product(&pools[0], Isa::Scalar, x, matrix, After::default(), out);
+                product(&pools[0], Isa::scalar(), x, matrix, After::default(), out);
             }
             for pool in &pools {
                 for isa in Isa::all() {
