@@ -54,6 +54,13 @@ fn shapes(random: &mut Random) -> Vec<[usize; 3]> {
     shapes
 }
 
+/// Those that the slowest instructions are done with soon.
+fn small_shapes(random: &mut Random) -> Vec<[usize; 3]> {
+    let mut shapes = shapes(random);
+    shapes.retain(|[rows, k, n]| rows * k * n < 1 << 20);
+    shapes
+}
+
 fn matrix<'a>(values: &'a [f32], shape: [usize; 2], packed: &'a Option<Packed>) -> Matrix<'a> {
     match packed {
         Some(packed) => Matrix::Packed(packed),
@@ -161,6 +168,40 @@ fn no_bit_depends_on_threads_batch_or_instructions() {
                     let mut out = vec![f32::NAN; rows * n];
                     product(pool, isa, &x, matrix, After::default(), &mut out);
                     assert_eq!(first, out, "{kind} {isa:?} [{rows}, {k}, {n}]");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn nan_and_infinity_stay_in_their_row_and_are_seen_in_all_of_it() {
+    let (mut random, pool) = (Random::new(13), Pool::new(2));
+    for [rows, k, n] in small_shapes(&mut random) {
+        let (x, values) = (random.normals(rows * k), random.normals(k * n));
+        let (bad_row, bad_place) = (random.within(0..rows), random.within(0..k));
+        for kind in WeightsType::ALL {
+            let packed = packed(&pool, &values, [k, n], kind);
+            let matrix = matrix(&values, [k, n], &packed);
+            for isa in Isa::all() {
+                let run = |x: &[f32]| {
+                    let mut out = vec![0.0; rows * n];
+                    product(&pool, isa, x, matrix, After::default(), &mut out);
+                    out
+                };
+                let good = run(&x);
+                for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                    let mut x = x.clone();
+                    x[bad_row * k + bad_place] = bad;
+                    for (row, (found, good)) in run(&x).chunks(n).zip(good.chunks(n)).enumerate() {
+                        let quantized = matches!(kind, WeightsType::Q8 | WeightsType::Q4);
+                        let fits = match row == bad_row {
+                            true if bad.is_nan() || quantized => found.iter().all(|x| x.is_nan()),
+                            true => found.iter().all(|x| !x.is_finite()),
+                            false => found == good,
+                        };
+                        assert!(fits, "{kind} {isa:?} {bad} [{rows}, {k}, {n}] {row}");
+                    }
                 }
             }
         }
