@@ -465,6 +465,7 @@ unsafe fn mixed_columns<L: Lanes, const V: usize>(
     width: usize,
     to: *mut f32,
 ) {
+    // SAFETY: as the caller promises: a row for each weight, and from `values` and `to` on `V` times sixteen numbers of it.
     unsafe {
         let mut acc = [L::splat(0.0); V];
         for (row, weight) in weights.iter().enumerate() {

@@ -210,10 +210,12 @@ fn on_curve(isa: Isa, curve: Curve, numbers: &mut [f32]) {
             curve.apply(numbers);
         }
         // SAFETY: the machine has the set of an `Isa`.
-        match isa.set() {
-            Set::Avx512 => return unsafe { on_avx512(curve, numbers) },
-            Set::Avx2 => return unsafe { on_avx2(curve, numbers) },
-            _ => {}
+        unsafe {
+            match isa.set() {
+                Set::Avx512 => return on_avx512(curve, numbers),
+                Set::Avx2 => return on_avx2(curve, numbers),
+                _ => {}
+            }
         }
     }
     let _ = isa;
