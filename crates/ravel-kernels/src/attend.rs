@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 
 use crate::curve::exp;
-use crate::isa::{Isa, Lanes};
+use crate::isa::{Isa, Lanes, Set};
 use crate::pool::{Parts, Pool};
 
 /// What is there, in numbers.
@@ -169,15 +169,15 @@ pub fn attend(
             values,
             out: &out,
         };
-        // SAFETY: `Isa::best` and `Isa::all` name what the machine has.
+        // SAFETY: the machine has the set of an `Isa`.
         unsafe {
-            match isa {
+            match isa.set() {
                 #[cfg(target_arch = "x86_64")]
-                Isa::Avx512 => on_avx512(work),
+                Set::Avx512 => on_avx512(work),
                 #[cfg(target_arch = "x86_64")]
-                Isa::Avx2 => on_avx2(work),
+                Set::Avx2 => on_avx2(work),
                 #[cfg(target_arch = "aarch64")]
-                Isa::Neon => work.run::<crate::isa::Neon>(),
+                Set::Neon => work.run::<crate::isa::Neon>(),
                 _ => work.run::<crate::isa::Scalar>(),
             }
         }
@@ -465,6 +465,7 @@ unsafe fn mixed_columns<L: Lanes, const V: usize>(
     width: usize,
     to: *mut f32,
 ) {
+    // SAFETY: as the caller promises: a row for each weight, and from `values` and `to` on `V` times sixteen numbers of it.
     unsafe {
         let mut acc = [L::splat(0.0); V];
         for (row, weight) in weights.iter().enumerate() {

@@ -92,17 +92,20 @@ impl Activations {
     }
 }
 
-/// Writes the levels of a block of activations; its scale (unlike that of weights, of 32 bits) and the levels' sum.
+/// Writes the levels of a block of activations; its scale (unlike that of weights, of 32 bits) and the levels' sum. The scale of a block
+/// with NaN is NaN, that of one with an infinite number is infinite; as a level of either is zero or beside the point, all
+/// products with the block are NaN.
 #[inline(always)]
 fn quantized(x: &[f32; BLOCK], levels: &mut [i8]) -> (f32, i32) {
-    // The greatest of 16 lanes first, so that the loops become vectors.
-    let mut lanes = [0f32; 16];
+    // The bits of sizes are in the order of the sizes, and NaN, which a greatest float would pass over, is the greatest of all. The
+    // greatest of 16 lanes first, so that the loops become vectors.
+    let mut lanes = [0i32; 16];
     for half in x.chunks_exact(16) {
         for (lane, x) in lanes.iter_mut().zip(half) {
-            *lane = lane.max(x.abs());
+            *lane = (*lane).max(x.abs().to_bits() as i32);
         }
     }
-    let largest = lanes.iter().fold(0f32, |most, &x| most.max(x));
+    let largest = f32::from_bits(lanes.into_iter().fold(0, i32::max) as u32);
     let per = if largest > 0.0 { 127.0 / largest } else { 0.0 };
     let per = if per.is_finite() { per } else { 0.0 };
     let mut sum = 0;
@@ -173,6 +176,28 @@ mod tests {
             assert!((f32::from(levels[0]) * scale.to_f32()).is_finite());
             let a = Activations::of(&[x; 40], 40);
             assert!(a.scales.iter().all(|scale| scale.is_finite()));
+        }
+    }
+
+    #[test]
+    fn a_block_with_nan_or_infinity_has_no_finite_scale_and_the_others_keep_theirs() {
+        let mut random = Random::new(12);
+        for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let good = random.normals(3 * BLOCK);
+            let expected = Activations::of(&good, good.len());
+            for at in 0..good.len() {
+                let mut x = good.clone();
+                x[at] = bad;
+                let found = Activations::of(&x, x.len());
+                for (block, (found, expected)) in
+                    found.scales.iter().zip(&expected.scales).enumerate()
+                {
+                    match block == at / BLOCK {
+                        true => assert!(!found.is_finite(), "{bad} at {at}"),
+                        false => assert_eq!(found, expected, "{bad} at {at}"),
+                    }
+                }
+            }
         }
     }
 }

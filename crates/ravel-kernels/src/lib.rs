@@ -18,6 +18,7 @@
 
 // Tensors that cannot be served are given back as they came, and they are large.
 #![allow(clippy::result_large_err, clippy::large_enum_variant)]
+#![warn(clippy::undocumented_unsafe_blocks)]
 
 pub mod attend;
 pub mod blocks;

@@ -5,7 +5,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use crate::isa::{Isa, Lanes};
+use crate::isa::{Isa, Lanes, Set};
 use crate::pool::Pool;
 
 /// Bytes per second at which the pool's threads read memory one after the other, over and over: the middle of some passes. Memory that
@@ -31,15 +31,15 @@ impl Memory {
         let begin = Instant::now();
         pool.run_ranges(self.values.len(), PIECE, &|range| {
             let part = &self.values[range];
-            // SAFETY: `Isa` names what the machine has.
+            // SAFETY: the machine has the set of an `Isa`.
             black_box(unsafe {
-                match isa {
+                match isa.set() {
                     #[cfg(target_arch = "x86_64")]
-                    Isa::Avx512 => sum_avx512(part),
+                    Set::Avx512 => sum_avx512(part),
                     #[cfg(target_arch = "x86_64")]
-                    Isa::Avx2 => sum_avx2(part),
+                    Set::Avx2 => sum_avx2(part),
                     #[cfg(target_arch = "aarch64")]
-                    Isa::Neon => sum::<crate::isa::Neon>(part),
+                    Set::Neon => sum::<crate::isa::Neon>(part),
                     _ => sum::<crate::isa::Scalar>(part),
                 }
             });
@@ -69,15 +69,15 @@ pub fn product_rate(pool: &Pool, isa: Isa) -> f64 {
     let once = || {
         let begin = Instant::now();
         pool.run(pieces, &|_| {
-            // SAFETY: `Isa` names what the machine has.
+            // SAFETY: the machine has the set of an `Isa`.
             black_box(unsafe {
-                match isa {
+                match isa.set() {
                     #[cfg(target_arch = "x86_64")]
-                    Isa::Avx512 => products_avx512(STEPS),
+                    Set::Avx512 => products_avx512(STEPS),
                     #[cfg(target_arch = "x86_64")]
-                    Isa::Avx2 => products_avx2(STEPS),
+                    Set::Avx2 => products_avx2(STEPS),
                     #[cfg(target_arch = "aarch64")]
-                    Isa::Neon => products::<crate::isa::Neon>(STEPS),
+                    Set::Neon => products::<crate::isa::Neon>(STEPS),
                     _ => products::<crate::isa::Scalar>(STEPS),
                 }
             });

@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -103,11 +103,7 @@ impl Pool {
     /// If a piece does.
     pub fn run(&self, pieces: usize, work: &(dyn Fn(usize) + Sync)) {
         let alone = pieces <= 1 || self.helpers.is_empty();
-        let held = match alone {
-            true => None,
-            false => self.caller.try_lock().ok(),
-        };
-        let Some(_held) = held else {
+        let Some(_held) = (!alone).then(|| self.hold()).flatten() else {
             return (0..pieces).for_each(work);
         };
         let shared = &*self.shared;
@@ -116,6 +112,8 @@ impl Pool {
         // SAFETY: this thread holds `caller`, `turn` is even and `inside` was seen at zero when the last job was closed: a
         // helper that raises it now sees the even turn and reads nothing.
         unsafe { *shared.job.get() = Some(Job { work, pieces }) };
+        // It stays set where the last job's caller panicked, too, and so never came to ask.
+        shared.broken.store(false, SeqCst);
         shared.next.store(0, SeqCst);
         shared.turn.fetch_add(1, SeqCst);
         let open = Open(shared);
@@ -125,8 +123,18 @@ impl Pool {
         }
         shared.take_pieces(Job { work, pieces });
         drop(open);
-        if shared.broken.swap(false, SeqCst) {
+        if shared.broken.load(SeqCst) {
             panic!("a piece of work panicked on another thread");
+        }
+    }
+
+    /// The right to lay down a job, unless another thread, or a piece further out, has it.
+    fn hold(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.caller.try_lock() {
+            Ok(held) => Some(held),
+            // A job that panicked was closed before the lock was let go.
+            Err(TryLockError::Poisoned(held)) => Some(held.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
         }
     }
 
@@ -322,13 +330,33 @@ mod tests {
         assert_eq!(sum.load(SeqCst), 400);
     }
 
+    /// Runs two pieces that wait for each other, so that each is on a thread of its own, and then do something.
+    fn run_two(pool: &Pool, then: impl Fn() + Sync) {
+        let here = AtomicU32::new(0);
+        pool.run(2, &|_| {
+            here.fetch_add(1, SeqCst);
+            let begin = Instant::now();
+            while here.load(SeqCst) < 2 {
+                let waited = begin.elapsed();
+                assert!(waited < Duration::from_secs(20), "the other is not there");
+                std::thread::yield_now();
+            }
+            then();
+        });
+    }
+
     #[test]
     fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
         let pool = Pool::new(2);
         for broken in 0..20 {
             let run = || pool.run(20, &|piece| assert!(piece != broken, "meant"));
             assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
-            pool.run(20, &|_| ());
+            run_two(&pool, || ());
+        }
+        for _ in 0..20 {
+            let run = || run_two(&pool, || panic!("meant"));
+            assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
+            run_two(&pool, || ());
         }
     }
 

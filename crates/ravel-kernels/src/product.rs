@@ -7,7 +7,7 @@
 //! Quantized products round the rows to eight bits with a scale per 32 numbers, as llama.cpp does.
 
 use crate::curve::Curve;
-use crate::isa::Isa;
+use crate::isa::{Isa, Set};
 use crate::packed::{Packed, WeightsType};
 use crate::pool::{Parts, Pool};
 use crate::stream::{Cut, Input, Sums};
@@ -209,11 +209,13 @@ fn on_curve(isa: Isa, curve: Curve, numbers: &mut [f32]) {
         unsafe fn on_avx2(curve: Curve, numbers: &mut [f32]) {
             curve.apply(numbers);
         }
-        // SAFETY: `Isa` names what the machine has.
-        match isa {
-            Isa::Avx512 => return unsafe { on_avx512(curve, numbers) },
-            Isa::Avx2 => return unsafe { on_avx2(curve, numbers) },
-            _ => {}
+        // SAFETY: the machine has the set of an `Isa`.
+        unsafe {
+            match isa.set() {
+                Set::Avx512 => return on_avx512(curve, numbers),
+                Set::Avx2 => return on_avx2(curve, numbers),
+                _ => {}
+            }
         }
     }
     let _ = isa;

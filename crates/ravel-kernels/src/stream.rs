@@ -11,7 +11,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use crate::blocks::{Activations, BLOCK};
-use crate::isa::{Isa, Lanes};
+use crate::isa::{Isa, Lanes, Set};
 use crate::packed::WeightsType;
 use crate::product::Matrix;
 
@@ -130,15 +130,15 @@ impl Sums {
             sums: self.numbers.as_mut_ptr(),
             stride: cut.columns,
         };
-        // SAFETY: `Isa::best` and `Isa::all` name what the machine has; the ranges were checked above.
+        // SAFETY: the machine has the set of an `Isa`; the ranges were checked above.
         unsafe {
-            match isa {
+            match isa.set() {
                 #[cfg(target_arch = "x86_64")]
-                Isa::Avx512 => on_avx512(work),
+                Set::Avx512 => on_avx512(work),
                 #[cfg(target_arch = "x86_64")]
-                Isa::Avx2 => on_avx2(work),
+                Set::Avx2 => on_avx2(work),
                 #[cfg(target_arch = "aarch64")]
-                Isa::Neon => work.run::<crate::isa::Neon>(),
+                Set::Neon => work.run::<crate::isa::Neon>(),
                 _ => work.run::<crate::isa::Scalar>(),
             }
         }
@@ -201,6 +201,7 @@ struct Work<'a> {
 impl Work<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
+        // SAFETY: as the caller promises; the rows from `row` on are `M` at least.
         unsafe {
             let gathers = match self.matrix {
                 Matrix::Plain(..) => true,
@@ -227,6 +228,9 @@ impl Work<'_> {
             let columns = start..(start + 64).min(self.columns.end);
             for depth in (0..k).step_by(DEPTH) {
                 let rows = depth..(depth + DEPTH).min(k);
+                // SAFETY: the set is there. `weights` has these rows of 64 columns, in the panel of the matrix or in `panel`, whose
+                // room is for `DEPTH`; `x` has them of all rows of the piece, and `sums` room for 64 columns from `start` on, as
+                // the cut is of whole panels.
                 unsafe {
                     let weights = match self.matrix {
                         Matrix::Packed(packed) if packed.kind() == WeightsType::F32 => {
@@ -271,6 +275,7 @@ impl Work<'_> {
         };
         let bytes = &packed.panel(columns.start / 64)[2 * 64 * rows.start..2 * 64 * rows.end];
         for (from, to) in bytes.chunks_exact(32).zip(to.chunks_exact_mut(16)) {
+            // SAFETY: the set is there, and so are sixteen numbers of two bytes and the room for them.
             unsafe {
                 let numbers = match packed.kind() {
                     WeightsType::F16 => Half::load::<L>(from.as_ptr()),
@@ -284,6 +289,8 @@ impl Work<'_> {
     /// `M` rows from the piece's row `row` on.
     #[inline(always)]
     unsafe fn some_rows<L: Lanes, const M: usize>(&self, row: usize) {
+        // SAFETY: the set is there, the piece has `M` rows from `row` on, in `x` or in levels. The columns are within the matrix and the cut:
+        // where a panel goes beyond the matrix it is filled up, and the cut has room for it, as it is of whole panels.
         unsafe {
             let first = self.rows.start + row;
             let sums = self.sums.add(row * self.stride);

@@ -209,7 +209,7 @@ fn attention_is_that_of_the_plain_path_on_all_instructions_and_threads() {
     for _ in 0..60 {
         let case = Case::random(&mut random);
         let expected = case.plain();
-        let first = case.run(&pools[0], Isa::Scalar);
+        let first = case.run(&pools[0], Isa::scalar());
         for (found, expected) in first.iter().zip(&expected) {
             for (found, expected) in found.iter().zip(expected) {
                 let error = (f64::from(*found) - expected).abs();

@@ -1,6 +1,6 @@
 //! Compiling a piece of work for each set of instructions.
 
-use crate::isa::{Isa, Lanes, Scalar};
+use crate::isa::{Isa, Lanes, Scalar, Set};
 
 /// A piece of work that is written once for all sets of instructions.
 pub trait Work {
@@ -16,16 +16,15 @@ pub trait Work {
 /// # Safety
 /// The pointers of the work are good for what it says.
 pub unsafe fn on(isa: Isa, work: impl Work) {
-    debug_assert!(Isa::all().contains(&isa));
-    // SAFETY: `Isa::best` and `Isa::all` name what the machine has; the pointers are the caller's promise.
+    // SAFETY: the machine has the set of an `Isa`; the pointers are the caller's promise.
     unsafe {
-        match isa {
+        match isa.set() {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => x86::avx512(work),
+            Set::Avx512 => x86::avx512(work),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => x86::avx2(work),
+            Set::Avx2 => x86::avx2(work),
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon => work.run::<crate::isa::Neon>(),
+            Set::Neon => work.run::<crate::isa::Neon>(),
             _ => work.run::<Scalar>(),
         }
     }

@@ -54,6 +54,13 @@ fn shapes(random: &mut Random) -> Vec<[usize; 3]> {
     shapes
 }
 
+/// Those that the slowest instructions are done with soon.
+fn small_shapes(random: &mut Random) -> Vec<[usize; 3]> {
+    let mut shapes = shapes(random);
+    shapes.retain(|[rows, k, n]| rows * k * n < 1 << 20);
+    shapes
+}
+
 fn matrix<'a>(values: &'a [f32], shape: [usize; 2], packed: &'a Option<Packed>) -> Matrix<'a> {
     match packed {
         Some(packed) => Matrix::Packed(packed),
@@ -154,7 +161,7 @@ fn no_bit_depends_on_threads_batch_or_instructions() {
             let matrix = matrix(&values, [k, n], &packed);
             let mut first = vec![0.0; rows * n];
             for (x, out) in x.chunks(k).zip(first.chunks_mut(n)) {
-                product(&pools[0], Isa::Scalar, x, matrix, After::default(), out);
+                product(&pools[0], Isa::scalar(), x, matrix, After::default(), out);
             }
             for pool in &pools {
                 for isa in Isa::all() {
@@ -168,9 +175,44 @@ fn no_bit_depends_on_threads_batch_or_instructions() {
 }
 
 #[test]
+fn nan_and_infinity_stay_in_their_row_and_are_seen_in_all_of_it() {
+    let (mut random, pool) = (Random::new(13), Pool::new(2));
+    for [rows, k, n] in small_shapes(&mut random) {
+        let (x, values) = (random.normals(rows * k), random.normals(k * n));
+        let (bad_row, bad_place) = (random.within(0..rows), random.within(0..k));
+        for kind in WeightsType::ALL {
+            let packed = packed(&pool, &values, [k, n], kind);
+            let matrix = matrix(&values, [k, n], &packed);
+            for isa in Isa::all() {
+                let run = |x: &[f32]| {
+                    let mut out = vec![0.0; rows * n];
+                    product(&pool, isa, x, matrix, After::default(), &mut out);
+                    out
+                };
+                let good = run(&x);
+                for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                    let mut x = x.clone();
+                    x[bad_row * k + bad_place] = bad;
+                    for (row, (found, good)) in run(&x).chunks(n).zip(good.chunks(n)).enumerate() {
+                        let quantized = matches!(kind, WeightsType::Q8 | WeightsType::Q4);
+                        let fits = match row == bad_row {
+                            true if bad.is_nan() || quantized => found.iter().all(|x| x.is_nan()),
+                            true => found.iter().all(|x| !x.is_finite()),
+                            false => found == good,
+                        };
+                        assert!(fits, "{kind} {isa:?} {bad} [{rows}, {k}, {n}] {row}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn what_comes_after_is_what_it_would_be_by_itself() {
-    let (mut random, pool) = (Random::new(7), Pool::new(2));
-    for [rows, k, n] in shapes(&mut random) {
+    let mut random = Random::new(7);
+    let pools: Vec<Pool> = (1..4).map(Pool::new).collect();
+    for [rows, k, n] in small_shapes(&mut random) {
         let n = 2 * n;
         let (x, values) = (random.normals(rows * k), random.normals(k * n));
         let (bias, more) = (random.normals(n), random.normals(rows * n));
@@ -181,36 +223,37 @@ fn what_comes_after_is_what_it_would_be_by_itself() {
             Curve::GeluTanh,
             Curve::Silu,
         ]) {
-            let packed = packed(&pool, &values, [k, n], kind);
+            let packed = packed(&pools[0], &values, [k, n], kind);
             let matrix = matrix(&values, [k, n], &packed);
-            let isa = Isa::best();
-            let mut plain = vec![0.0; rows * n];
-            product(&pool, isa, &x, matrix, After::default(), &mut plain);
-            plain.chunks_mut(n).for_each(|row| add(row, &bias));
+            for (pool, isa) in pools
+                .iter()
+                .flat_map(|pool| Isa::all().into_iter().map(move |isa| (pool, isa)))
+            {
+                let mut plain = vec![0.0; rows * n];
+                product(pool, isa, &x, matrix, After::default(), &mut plain);
+                plain.chunks_mut(n).for_each(|row| add(row, &bias));
 
-            let mut halves = vec![0.0; rows * n / 2];
-            gated(&pool, isa, &x, matrix, Some(&bias), curve, &mut halves);
-            for (row, out) in plain.chunks(n).zip(halves.chunks(n / 2)) {
-                let mut gates = row[..n / 2].to_vec();
-                curve.apply(&mut gates);
-                let expected: Vec<f32> = gates
-                    .iter()
-                    .zip(&row[n / 2..])
-                    .map(|(a, b)| a * b)
-                    .collect();
-                assert_eq!(out, expected, "{kind}");
+                let mut halves = vec![f32::NAN; rows * n / 2];
+                gated(pool, isa, &x, matrix, Some(&bias), curve, &mut halves);
+                for (row, out) in plain.chunks(n).zip(halves.chunks(n / 2)) {
+                    let mut gates = row[..n / 2].to_vec();
+                    curve.apply(&mut gates);
+                    let values = row[n / 2..].iter();
+                    let expected: Vec<f32> = gates.iter().zip(values).map(|(a, b)| a * b).collect();
+                    assert_eq!(out, expected, "{kind} {isa:?}");
+                }
+
+                curve.apply(&mut plain);
+                add(&mut plain, &more);
+                let mut out = vec![f32::NAN; rows * n];
+                let after = After {
+                    bias: Some(&bias),
+                    curve: Some(curve),
+                    add: Some(&more),
+                };
+                product(pool, isa, &x, matrix, after, &mut out);
+                assert_eq!(out, plain, "{kind} {isa:?}");
             }
-
-            curve.apply(&mut plain);
-            add(&mut plain, &more);
-            let mut out = vec![0.0; rows * n];
-            let after = After {
-                bias: Some(&bias),
-                curve: Some(curve),
-                add: Some(&more),
-            };
-            product(&pool, isa, &x, matrix, after, &mut out);
-            assert_eq!(out, plain, "{kind}");
         }
     }
 }

@@ -4,7 +4,7 @@ use super::AHEAD;
 use crate::blocks::BLOCK;
 use crate::isa::Lanes;
 
-/// Rows of activations in levels.
+/// Rows of activations in levels: `[rows, blocks * 32]`, and their scales and sums, `[rows, blocks]`.
 #[derive(Clone, Copy)]
 pub(super) struct Levels {
     pub(super) levels: *const i8,
@@ -15,14 +15,23 @@ pub(super) struct Levels {
 
 impl Levels {
     /// Four levels of a row from `at` on.
+    ///
+    /// # Safety
+    /// The row is there, and `at` is four before its end at most.
     #[inline(always)]
     unsafe fn four(&self, row: usize, at: usize) -> i32 {
-        let from = unsafe { self.levels.add(row * self.blocks * BLOCK + at) };
-        unsafe { from.cast::<i32>().read_unaligned() }
+        // SAFETY: a row is its blocks, and four levels from `at` on are within it, as the caller promises.
+        unsafe {
+            let from = self.levels.add(row * self.blocks * BLOCK + at);
+            from.cast::<i32>().read_unaligned()
+        }
     }
 }
 
 /// `M` rows with a panel of 32 columns in eight bits.
+///
+/// # Safety
+/// The set is there, the rows are `M` at least and `weights` as many blocks; `sums` has room for `M` rows of 32, `stride` apart.
 #[inline(always)]
 pub(super) unsafe fn eight<L: Lanes, const M: usize>(
     weights: *const u8,
@@ -31,6 +40,8 @@ pub(super) unsafe fn eight<L: Lanes, const M: usize>(
     stride: usize,
 ) {
     const BYTES: usize = BLOCK * BLOCK + 2 * BLOCK;
+    // SAFETY: as the caller promises: a block of weights is eight groups of 128 bytes, then its scales, and one of a row is eight
+    // times four levels, a scale and a sum.
     unsafe {
         let mut acc = [[L::splat(0.0); 2]; M];
         for block in 0..rows.blocks {
@@ -57,6 +68,9 @@ pub(super) unsafe fn eight<L: Lanes, const M: usize>(
 }
 
 /// `M` rows with a panel of 32 columns in four bits.
+///
+/// # Safety
+/// As [`eight`].
 #[inline(always)]
 pub(super) unsafe fn four<L: Lanes, const M: usize>(
     weights: *const u8,
@@ -65,6 +79,8 @@ pub(super) unsafe fn four<L: Lanes, const M: usize>(
     stride: usize,
 ) {
     const BYTES: usize = BLOCK * BLOCK / 2 + 2 * BLOCK;
+    // SAFETY: as the caller promises: a block of weights is four pairs of groups of 128 bytes, then its scales, and one of a row is
+    // four times eight levels, a scale and a sum.
     unsafe {
         let mut acc = [[L::splat(0.0); 2]; M];
         for block in 0..rows.blocks {
@@ -96,6 +112,9 @@ pub(super) unsafe fn four<L: Lanes, const M: usize>(
 }
 
 /// Adds the integer sums of a block, times both scales.
+///
+/// # Safety
+/// The set is there, `scales` has 32 of them, and the rows are `M` at least with this block among theirs.
 #[inline(always)]
 unsafe fn scaled<L: Lanes, const M: usize>(
     scales: *const u8,
@@ -104,6 +123,7 @@ unsafe fn scaled<L: Lanes, const M: usize>(
     dots: &[[L::I; 2]; M],
     acc: &mut [[L::F; 2]; M],
 ) {
+    // SAFETY: as the caller promises; the 32 scales are twice sixteen.
     unsafe {
         let scales = scales.cast::<u16>();
         let w = [L::load_bf16(scales), L::load_bf16(scales.add(16))];
@@ -116,10 +136,13 @@ unsafe fn scaled<L: Lanes, const M: usize>(
     }
 }
 
+/// # Safety
+/// The set is there; `sums` has room for `M` rows of 32, `stride` apart.
 #[inline(always)]
 unsafe fn store_two<L: Lanes, const M: usize>(acc: &[[L::F; 2]; M], sums: *mut f32, stride: usize) {
     for (m, acc) in acc.iter().enumerate() {
         for (v, acc) in acc.iter().enumerate() {
+            // SAFETY: as the caller promises: row `m` is below `M`, and sixteen from 0 or 16 on are within its 32.
             unsafe { L::store(sums.add(m * stride + 16 * v), *acc) }
         }
     }

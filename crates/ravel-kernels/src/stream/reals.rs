@@ -4,6 +4,10 @@ use super::AHEAD;
 use crate::isa::Lanes;
 
 /// `M` rows of `x` with `count` columns of a matrix whose rows are `n` apart, eight of its rows at a time.
+///
+/// # Safety
+/// The set is there. `weights` has `k` rows of `count` numbers, `n` apart, `x` has `M` rows of `k`, and `sums` room for `M` rows of `count`,
+/// `stride` apart.
 #[inline(always)]
 pub(super) unsafe fn plain<L: Lanes, const M: usize>(
     weights: *const f32,
@@ -13,6 +17,7 @@ pub(super) unsafe fn plain<L: Lanes, const M: usize>(
     stride: usize,
     count: usize,
 ) {
+    // SAFETY: as the caller promises: rows are below `k` or `M`, columns below `count`; a step goes over whole vectors of both.
     unsafe {
         for m in 0..M {
             for column in 0..count {
@@ -54,6 +59,9 @@ pub(super) unsafe fn plain<L: Lanes, const M: usize>(
 }
 
 /// `R` rows of the matrix.
+///
+/// # Safety
+/// As [`plain`], with `R` rows in `weights`; `count` is a multiple of 16.
 #[inline(always)]
 unsafe fn plain_step<L: Lanes, const M: usize, const R: usize>(
     weights: *const f32,
@@ -64,6 +72,7 @@ unsafe fn plain_step<L: Lanes, const M: usize, const R: usize>(
     stride: usize,
     count: usize,
 ) {
+    // SAFETY: as the caller promises: rows are below `R` or `M`, and sixteen columns from `column` on are within `count`.
     unsafe {
         let mut column = 0;
         while column < count {
@@ -88,6 +97,9 @@ unsafe fn plain_step<L: Lanes, const M: usize, const R: usize>(
 }
 
 /// `M` rows of `x` with `count` rows of a table: sixteen sums over every sixteenth number, which are then added up.
+///
+/// # Safety
+/// The set is there. `weights` has `count` rows of `k` numbers, `x` has `M` of them, and `sums` room for `M` rows of `count`, `stride` apart.
 #[inline(always)]
 pub(super) unsafe fn table<L: Lanes, const M: usize>(
     weights: *const f32,
@@ -97,6 +109,7 @@ pub(super) unsafe fn table<L: Lanes, const M: usize>(
     stride: usize,
     count: usize,
 ) {
+    // SAFETY: as the caller promises: rows are below `count` or `M`, and places, or sixteen from one on, within `k`.
     unsafe {
         let whole = k / 16 * 16;
         for column in 0..count {
@@ -127,6 +140,8 @@ pub(super) trait Real {
     const BYTES: usize;
     /// Whether they come from memory rather than from the first cache.
     const STREAMED: bool = true;
+    /// # Safety
+    /// The set is there, and so are sixteen numbers.
     unsafe fn load<L: Lanes>(from: *const u8) -> L::F;
 }
 
@@ -143,6 +158,7 @@ impl Real for Half {
     const BYTES: usize = 2;
     #[inline(always)]
     unsafe fn load<L: Lanes>(from: *const u8) -> L::F {
+        // SAFETY: as the caller promises.
         unsafe { L::load_f16(from.cast()) }
     }
 }
@@ -151,6 +167,7 @@ impl Real for Brain {
     const BYTES: usize = 2;
     #[inline(always)]
     unsafe fn load<L: Lanes>(from: *const u8) -> L::F {
+        // SAFETY: as the caller promises.
         unsafe { L::load_bf16(from.cast()) }
     }
 }
@@ -159,6 +176,7 @@ impl Real for Whole {
     const BYTES: usize = 4;
     #[inline(always)]
     unsafe fn load<L: Lanes>(from: *const u8) -> L::F {
+        // SAFETY: as the caller promises.
         unsafe { L::load(from.cast()) }
     }
 }
@@ -168,11 +186,15 @@ impl Real for Gathered {
     const STREAMED: bool = false;
     #[inline(always)]
     unsafe fn load<L: Lanes>(from: *const u8) -> L::F {
+        // SAFETY: as the caller promises.
         unsafe { L::load(from.cast()) }
     }
 }
 
 /// `M` rows of `x`, `apart` from each other, with `k` rows of a panel of 64 columns; with `more`, on top of the sums that are there.
+///
+/// # Safety
+/// The set is there. `weights` has `k` rows of 64 numbers, `x` has `M` rows of `k`, and `sums` has room for `M` rows of 64, `stride` apart.
 #[inline(always)]
 pub(super) unsafe fn panel_of_64<L: Lanes, const M: usize, T: Real>(
     weights: *const u8,
@@ -183,6 +205,7 @@ pub(super) unsafe fn panel_of_64<L: Lanes, const M: usize, T: Real>(
     stride: usize,
     more: bool,
 ) {
+    // SAFETY: as the caller promises: four times sixteen columns are the 64.
     unsafe {
         // As many columns at a time as there are registers for their sums.
         if 4 * M <= L::ROOM {
@@ -195,6 +218,10 @@ pub(super) unsafe fn panel_of_64<L: Lanes, const M: usize, T: Real>(
     }
 }
 
+/// Sixteen times `V` of the columns, from where `weights` and `sums` begin.
+///
+/// # Safety
+/// As [`panel_of_64`], with as many columns from there on.
 #[inline(always)]
 unsafe fn panel_columns<L: Lanes, const M: usize, const V: usize, T: Real>(
     weights: *const u8,
@@ -205,6 +232,7 @@ unsafe fn panel_columns<L: Lanes, const M: usize, const V: usize, T: Real>(
     stride: usize,
     more: bool,
 ) {
+    // SAFETY: as the caller promises: rows are below `k` or `M`, and vectors of sixteen columns below `V`.
     unsafe {
         let mut acc = [[L::splat(0.0); V]; M];
         if more {
