@@ -40,6 +40,7 @@ mod attention;
 mod curve;
 mod halves;
 mod linear;
+mod lines;
 mod packed;
 mod stream;
 

@@ -5,13 +5,14 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use crate::conv::Aligned;
 use crate::isa::{Isa, Lanes, Set};
 use crate::pool::Pool;
 
 /// Bytes per second at which the pool's threads read memory one after the other, over and over: the middle of some passes. Memory that
-/// was just read may lie in a cache, so the rate depends on how much there is.
+/// was just read may lie in a cache, so the rate depends on how much there is. It lies in huge pages, as weights do.
 pub struct Memory {
-    values: Vec<f32>,
+    values: Aligned<f32>,
 }
 
 /// Numbers that a thread adds up at a time.
@@ -21,8 +22,10 @@ impl Memory {
     /// So many bytes, at least 64 KiB.
     pub fn new(bytes: usize) -> Self {
         let count = (bytes / size_of::<f32>()).max(1 << 14);
-        // Written, so that the pages are there.
-        let values = (0..count).map(|at| (at % 7) as f32).collect();
+        let mut values = Aligned::zeros(count);
+        for (at, value) in values.iter_mut().enumerate() {
+            *value = (at % 7) as f32;
+        }
         Self { values }
     }
 

@@ -12,6 +12,7 @@ use std::ops::Range;
 use half::{bf16, f16};
 
 use crate::blocks::{BLOCK, to_4_bits, to_8_bits};
+use crate::lines::{LINE, Line, Lines};
 use crate::pool::{Parts, Pool};
 
 /// Of what type the weights of linear layers are while a model runs.
@@ -55,6 +56,28 @@ impl WeightsType {
         }
     }
 
+    /// Bytes of the levels of 32 rows of a panel.
+    fn levels_bytes(self) -> usize {
+        match self {
+            Self::Q8 => BLOCK * BLOCK,
+            _ => BLOCK * BLOCK / 2,
+        }
+    }
+
+    /// Bytes of 32 rows of a panel with their scales.
+    fn block_bytes(self) -> usize {
+        self.levels_bytes() + 2 * BLOCK
+    }
+
+    /// Bytes of a panel of `k` rows.
+    fn panel_bytes(self, k: usize) -> usize {
+        match self {
+            Self::Q8 | Self::Q4 => k.div_ceil(BLOCK) * self.block_bytes(),
+            Self::F16 | Self::Bf16 => 2 * self.panel() * k,
+            Self::F32 => 4 * self.panel() * k,
+        }
+    }
+
     /// Columns of a panel.
     pub(crate) fn panel(self) -> usize {
         match self {
@@ -70,20 +93,13 @@ impl fmt::Display for WeightsType {
     }
 }
 
-/// A cache line.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u8; LINE]);
-
-const LINE: usize = 64;
-
 /// A matrix `[k, n]` in panels.
 #[derive(Clone)]
 pub struct Packed {
     kind: WeightsType,
     k: usize,
     n: usize,
-    lines: Vec<Line>,
+    lines: Lines,
 }
 
 impl fmt::Debug for Packed {
@@ -125,18 +141,8 @@ impl Packed {
         kind: WeightsType,
     ) -> Self {
         assert_eq!(values.len(), k * n, "not as many numbers as the shape has");
-        let mut packed = Self {
-            kind,
-            k,
-            n,
-            lines: Vec::new(),
-        };
-        let (panels, lines) = (packed.panels(), packed.panel_bytes() / LINE);
-        packed.lines = vec![Line([0; LINE]); panels * lines];
-        let parts = Parts::new(&mut packed.lines);
-        pool.run(panels, &|panel| {
-            // SAFETY: each piece has the lines of its own panel.
-            let lines = unsafe { parts.part(panel * lines..(panel + 1) * lines) };
+        let (panels, lines) = (n.div_ceil(kind.panel()), kind.panel_bytes(k) / LINE);
+        let pack = |panel: usize, lines: &mut [Line]| {
             let width = kind.panel();
             let columns = panel * width..((panel + 1) * width).min(n);
             let from = Source {
@@ -151,8 +157,17 @@ impl Packed {
                 WeightsType::Bf16 => pack_reals(lines, &from, |x| bf16::from_f32(x).to_le_bytes()),
                 _ => pack_blocks(lines, &from, kind),
             }
+        };
+        let lines = Lines::made(panels * lines, |all| {
+            let parts = Parts::new(all);
+            pool.run(panels, &|panel| {
+                // SAFETY: each piece has the lines of its own panel.
+                pack(panel, unsafe {
+                    parts.part(panel * lines..(panel + 1) * lines)
+                });
+            });
         });
-        packed
+        Self { kind, k, n, lines }
     }
 
     /// The narrowest type that holds all of the numbers as they are, if one narrower than f32 does; eight and four bits where the numbers come from a
@@ -240,8 +255,8 @@ impl Packed {
             WeightsType::F16 => f16::from_bits(two(2 * at)).to_f32(),
             WeightsType::Bf16 => bf16::from_bits(two(2 * at)).to_f32(),
             WeightsType::Q8 | WeightsType::Q4 => {
-                let block = row / BLOCK * self.block_bytes();
-                let scale = bf16::from_bits(two(block + self.levels_bytes() + 2 * column));
+                let block = row / BLOCK * self.kind.block_bytes();
+                let scale = bf16::from_bits(two(block + self.kind.levels_bytes() + 2 * column));
                 let level = if self.kind == WeightsType::Q8 {
                     f32::from(bytes[block + place_8(row % BLOCK, column)]) - 128.0
                 } else {
@@ -274,9 +289,9 @@ impl Packed {
             // SAFETY: as above.
             let scales =
                 unsafe { scales_to.part(column * scale_words..(column + 1) * scale_words) };
-            let each = panel.chunks_exact(self.block_bytes()).enumerate();
+            let each = panel.chunks_exact(self.kind.block_bytes()).enumerate();
             for ((number, block), words) in each.zip(levels.chunks_exact_mut(block_words)) {
-                let (block, own) = block.split_at(self.levels_bytes());
+                let (block, own) = block.split_at(self.kind.levels_bytes());
                 let scale = u16::from_le_bytes([own[2 * at], own[2 * at + 1]]);
                 scales[number / 2] |= u32::from(scale) << (16 * (number % 2));
                 for (word, first) in words.iter_mut().zip((0..BLOCK).step_by(per_word)) {
@@ -310,30 +325,9 @@ impl Packed {
         self.n.div_ceil(self.kind.panel())
     }
 
-    /// Bytes of a panel.
-    pub(crate) fn panel_bytes(&self) -> usize {
-        match self.kind {
-            WeightsType::Q8 | WeightsType::Q4 => self.k.div_ceil(BLOCK) * self.block_bytes(),
-            WeightsType::F16 | WeightsType::Bf16 => 2 * self.kind.panel() * self.k,
-            WeightsType::F32 => 4 * self.kind.panel() * self.k,
-        }
-    }
-
-    fn levels_bytes(&self) -> usize {
-        match self.kind {
-            WeightsType::Q8 => BLOCK * BLOCK,
-            _ => BLOCK * BLOCK / 2,
-        }
-    }
-
-    /// Bytes of 32 rows of a panel with their scales.
-    pub(crate) fn block_bytes(&self) -> usize {
-        self.levels_bytes() + 2 * BLOCK
-    }
-
     /// The bytes of a panel; they begin at a cache line.
     pub(crate) fn panel(&self, panel: usize) -> &[u8] {
-        let lines = self.panel_bytes() / LINE;
+        let lines = self.kind.panel_bytes(self.k) / LINE;
         let lines = &self.lines[panel * lines..(panel + 1) * lines];
         lines.as_flattened_bytes()
     }
@@ -445,9 +439,9 @@ fn place_4(row: usize, column: usize) -> (usize, bool) {
 fn pack_blocks(lines: &mut [Line], from: &Source, kind: WeightsType) {
     let k = from.shape[0];
     let is_8 = kind == WeightsType::Q8;
-    let levels_bytes = BLOCK * BLOCK / if is_8 { 1 } else { 2 };
+    let levels_bytes = kind.levels_bytes();
     for (block, to) in bytes_mut(lines)
-        .chunks_exact_mut(levels_bytes + 2 * BLOCK)
+        .chunks_exact_mut(kind.block_bytes())
         .enumerate()
     {
         let (levels_to, scales_to) = to.split_at_mut(levels_bytes);

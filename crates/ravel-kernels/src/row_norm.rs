@@ -238,7 +238,7 @@ mod tests {
         let mut random = Random::new(21);
         for _ in 0..60 {
             let case = Case::any(&mut random);
-            let first = case.run(Isa::Scalar, 1);
+            let first = case.run(Isa::scalar(), 1);
             for (found, expected) in first.iter().zip(case.expected()) {
                 let error = (f64::from(*found) - expected).abs();
                 assert!(error < 1e-5 * expected.abs().max(1.0), "{found} {expected}");

@@ -9,7 +9,7 @@ use std::ops::{Deref, Range};
 use memmap2::{Mmap, UncheckedAdvice};
 
 /// Spans below this stay where they are once read: giving them back would cost more than they take.
-const WORTH_RELEASING: usize = 1 << 20;
+pub(crate) const WORTH_RELEASING: usize = 1 << 20;
 
 /// Bytes that any number of tensors lie in.
 pub(crate) enum Bytes {

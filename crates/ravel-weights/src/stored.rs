@@ -1,14 +1,16 @@
 //! A tensor as it lies in a file: element type, shape, strides, and where it begins.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
+use ravel_kernels::pool::{self, Parts};
 use safetensors::Dtype;
 
-use crate::bytes::Bytes;
+use crate::bytes::{Bytes, WORTH_RELEASING};
 
-/// Bytes of a mapped file that are read before their pages are given back, a multiple of every element's size: what reading takes
+/// Bytes of a mapped file that a thread reads before their pages are given back, a multiple of every element's size: what reading takes
 /// beside the numbers that it makes.
 const PIECE: usize = 4 << 20;
 
@@ -25,14 +27,14 @@ pub(crate) struct Stored {
 }
 
 /// What the numbers become: f32 for real ones, i64 for whole ones.
-pub(crate) trait Number: Copy + Default {
+pub(crate) trait Number: Copy + Default + Send + Sync {
     /// Reads one number, or says that the type is of the other kind.
     fn reader(dtype: Dtype) -> Result<fn(&[u8]) -> Self, Dtype>;
 
-    /// Reads whole elements that lie one behind the other.
-    fn extend(values: &mut Vec<Self>, bytes: &[u8], dtype: Dtype) -> Result<(), Dtype> {
+    /// Reads as many elements that lie one behind the other.
+    fn fill(values: &mut [Self], bytes: &[u8], dtype: Dtype) -> Result<(), Dtype> {
         let (read, size) = (Self::reader(dtype)?, dtype.bitsize() / 8);
-        values.extend(bytes.chunks_exact(size).map(read));
+        put(values, bytes.chunks_exact(size).map(read));
         Ok(())
     }
 
@@ -50,6 +52,17 @@ fn elements<const N: usize>(bytes: &[u8]) -> impl ExactSizeIterator<Item = [u8; 
     bytes.chunks_exact(N).map(first)
 }
 
+fn put<T>(values: &mut [T], numbers: impl ExactSizeIterator<Item = T>) {
+    assert_eq!(
+        values.len(),
+        numbers.len(),
+        "as many numbers as there is room for"
+    );
+    for (value, number) in values.iter_mut().zip(numbers) {
+        *value = number;
+    }
+}
+
 impl Number for f32 {
     fn reader(dtype: Dtype) -> Result<fn(&[u8]) -> f32, Dtype> {
         Ok(match dtype {
@@ -62,19 +75,21 @@ impl Number for f32 {
     }
 
     /// The same numbers as the reader's, many at a time.
-    fn extend(values: &mut Vec<f32>, bytes: &[u8], dtype: Dtype) -> Result<(), Dtype> {
+    fn fill(values: &mut [f32], bytes: &[u8], dtype: Dtype) -> Result<(), Dtype> {
         match dtype {
-            Dtype::F32 => values.extend(elements(bytes).map(f32::from_le_bytes)),
-            Dtype::BF16 => {
-                values.extend(elements(bytes).map(|b| bf16::from_le_bytes(b).to_f32()));
-            }
+            Dtype::F32 => put(values, elements(bytes).map(f32::from_le_bytes)),
+            Dtype::BF16 => put(
+                values,
+                elements(bytes).map(|b| bf16::from_le_bytes(b).to_f32()),
+            ),
             Dtype::F16 => {
                 let halves: Vec<f16> = elements(bytes).map(f16::from_le_bytes).collect();
-                let start = values.len();
-                values.resize(start + halves.len(), 0.0);
-                halves.convert_to_f32_slice(&mut values[start..]);
+                halves.convert_to_f32_slice(values);
             }
-            Dtype::F64 => values.extend(elements(bytes).map(|b| f64::from_le_bytes(b) as f32)),
+            Dtype::F64 => put(
+                values,
+                elements(bytes).map(|b| f64::from_le_bytes(b) as f32),
+            ),
             other => return Err(other),
         }
         Ok(())
@@ -131,20 +146,22 @@ impl Stored {
         [self.bytes.as_ptr() as usize, self.start, count]
     }
 
-    /// Hands over the bytes of a tensor in one piece, so many elements at a time or a multiple of it, and gives the pages of a mapped
-    /// file back in between.
-    fn pieces(&self, multiple: usize, mut each: impl FnMut(&[u8])) {
+    /// Hands over the bytes of a tensor in one piece on all threads, so many elements at a time or a multiple of it, with the number of the first element,
+    /// and gives the pages of a mapped file back in between.
+    fn pieces(&self, multiple: usize, each: impl Fn(usize, &[u8]) + Sync) {
         let size = self.dtype.bitsize() / 8;
         let count: usize = self.shape.iter().product();
         let span = &self.bytes[self.start..][..count * size];
         let multiple = (multiple * size).max(1);
-        let piece = (PIECE / multiple).max(1) * multiple;
-        let mut start = self.start;
-        for bytes in span.chunks(piece) {
-            each(bytes);
-            self.bytes.release(start..start + bytes.len());
-            start += bytes.len();
-        }
+        let pool = pool::global();
+        let fair = span.len().div_ceil(pool.threads());
+        let most = fair.clamp(WORTH_RELEASING, PIECE);
+        let piece = most.div_ceil(multiple).max(1) * multiple;
+        pool.run_ranges(span.len(), piece, &|range| {
+            each(range.start / size, &span[range.clone()]);
+            self.bytes
+                .release(self.start + range.start..self.start + range.end);
+        });
     }
 
     /// Whether all numbers are real ones that f32 can hold: none NaN, none infinite. Reads the file and keeps nothing of it.
@@ -152,14 +169,14 @@ impl Stored {
         if self.strides.is_some() {
             return false;
         }
-        let mut finite = true;
+        let finite = AtomicBool::new(true);
         // Without a way out in between, so that many elements are looked at in one step.
         let all = |exponent: u16, bytes: &[u8]| {
             let bits = elements(bytes).map(u16::from_le_bytes);
             bits.fold(true, |all, bits| all & (bits & exponent != exponent))
         };
-        self.pieces(1, |bytes| {
-            finite &= match self.dtype {
+        self.pieces(1, |_, bytes| {
+            let here = match self.dtype {
                 Dtype::F32 => elements(bytes)
                     .map(u32::from_le_bytes)
                     .fold(true, |all, bits| all & (bits & 0x7f80_0000 != 0x7f80_0000)),
@@ -168,22 +185,27 @@ impl Stored {
                 Dtype::F64 => elements(bytes).all(|b| (f64::from_le_bytes(b) as f32).is_finite()),
                 _ => false,
             };
+            finite.fetch_and(here, Relaxed);
         });
-        finite
+        finite.into_inner()
     }
 
     /// All numbers in the order of the shape. Pages of a mapped file are given back as soon as they are read.
     pub(crate) fn read<T: Number>(&self) -> Result<Vec<T>, Dtype> {
         let read = T::reader(self.dtype)?;
         let count: usize = self.shape.iter().product();
-        let mut values = Vec::with_capacity(count);
         let Some(strides) = &self.strides else {
-            let mut told = Ok(());
-            self.pieces(1, |bytes| {
-                told = told.and_then(|()| T::extend(&mut values, bytes, self.dtype));
+            let mut values = vec![T::default(); count];
+            let parts = Parts::new(&mut values);
+            let size = self.dtype.bitsize() / 8;
+            self.pieces(1, |first, bytes| {
+                // SAFETY: each piece has the elements of its own bytes.
+                let values = unsafe { parts.part(first..first + bytes.len() / size) };
+                T::fill(values, bytes, self.dtype).expect("the type that a reader was found for");
             });
-            return told.map(|()| values);
+            return Ok(values);
         };
+        let mut values = Vec::with_capacity(count);
         let size = self.dtype.bitsize() / 8;
         let bytes = &self.bytes[self.start..];
         let mut place = vec![0; self.shape.len()];
@@ -201,26 +223,31 @@ impl Stored {
 
     /// A matrix in one piece with its axes exchanged: a few rows of the file at a time become columns, so that it never lies here twice.
     pub(crate) fn read_turned<T: Number>(&self) -> Result<Vec<T>, Dtype> {
+        T::reader(self.dtype)?;
         let (rows, columns) = (self.shape[0], self.shape[1]);
         let mut turned = vec![T::default(); rows * columns];
-        let (mut piece, mut first, mut told) = (Vec::new(), 0, Ok(()));
-        self.pieces(columns, |bytes| {
-            piece.clear();
-            told = told.and_then(|()| T::extend(&mut piece, bytes, self.dtype));
-            let rows_here = piece.len() / columns.max(1);
+        let parts = Parts::new(&mut turned);
+        let size = self.dtype.bitsize() / 8;
+        self.pieces(columns, |first, bytes| {
+            let mut few = vec![T::default(); ROWS_AT_ONCE * columns];
             // Of a few rows each, so that the lines which are written to stay at hand.
-            for start in (0..rows_here).step_by(ROWS_AT_ONCE) {
-                let end = (start + ROWS_AT_ONCE).min(rows_here);
+            let bands = bytes.chunks(ROWS_AT_ONCE * columns.max(1) * size);
+            for (band, bytes) in bands.enumerate() {
+                let few = &mut few[..bytes.len() / size];
+                T::fill(few, bytes, self.dtype).expect("the type that a reader was found for");
+                let start = first / columns + band * ROWS_AT_ONCE;
+                let here = few.len() / columns;
                 for column in 0..columns {
-                    let to = column * rows + first;
-                    for row in start..end {
-                        turned[to + row] = piece[row * columns + column];
+                    let to = column * rows + start;
+                    // SAFETY: each piece has the rows of its own bytes, which are columns here, and each column a run of its own.
+                    let to = unsafe { parts.part(to..to + here) };
+                    for (row, to) in to.iter_mut().enumerate() {
+                        *to = few[row * columns + column];
                     }
                 }
             }
-            first += rows_here;
         });
-        told.map(|()| turned)
+        Ok(turned)
     }
 }
 
