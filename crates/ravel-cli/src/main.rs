@@ -44,6 +44,7 @@ fn main() -> ExitCode {
         }
     };
     interrupt::listen();
+    ravel_kernels::machine::keep_some_memory();
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),

@@ -51,6 +51,20 @@ impl Memory {
     }
 }
 
+/// Asks the C library to keep a little of the memory that is freed from the beginning, as it does by itself once it has seen 32 MiB freed at once: loading
+/// takes and frees a matrix after the other. Where the library knows no such wish, nothing happens.
+pub fn keep_some_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        const LARGE: libc::c_int = 32 << 20;
+        // SAFETY: settings of the allocator, which any thread may change at any time.
+        unsafe {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+            libc::mallopt(libc::M_TRIM_THRESHOLD, 2 * LARGE);
+        }
+    }
+}
+
 /// Asks the C library to keep memory that is freed for what is needed next: a step of training takes and frees the same gigabytes again and
 /// again, and pages from the system have to be filled with zeros first. Where the library knows no such wish, nothing happens.
 pub fn keep_memory() {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ravel_kernels::pool::{self, Parts};
 use safetensors::Dtype;
 
 use crate::quantized::Blocks;
@@ -250,22 +251,24 @@ impl View {
                 let values = blocks.read(&self.shape)?;
                 values.into_iter().map(T::from_real).collect()
             }
-            Node::Joined(axis, parts) => self.read_joined(*axis, parts),
+            Node::Joined(axis, parts) => {
+                let parts = parts.iter().map(|part| part.read());
+                Ok(joined(
+                    sides(&self.shape, *axis).0,
+                    parts.collect::<Result<_, _>>()?,
+                ))
+            }
             Node::Part(axis, start, of) => {
                 let (outer, side, inner) = sides(&of.shape, *axis);
-                let (values, len) = (of.read()?, self.shape[*axis]);
-                let row = |row: usize| {
-                    let from = (row * side + start) * inner;
-                    values[from..from + len * inner].iter().copied()
-                };
-                Ok((0..outer).flat_map(row).collect())
+                let values: Vec<T> = of.read()?;
+                let len = self.shape[*axis] * inner;
+                let rows = values.chunks_exact((side * inner).max(1)).take(outer);
+                let mut part = Vec::with_capacity(outer * len);
+                rows.for_each(|row| part.extend_from_slice(&row[start * inner..][..len]));
+                Ok(part)
             }
-            Node::Permuted(order, of) => match &of.node {
-                Node::Stored(stored) if order[..] == [1, 0] && stored.is_in_one_piece() => {
-                    stored.read_turned()
-                }
-                _ => Ok(permute(&of.read()?, &of.shape, order)),
-            },
+            Node::Permuted(order, of) if order[..] == [1, 0] => of.read_turned(),
+            Node::Permuted(order, of) => Ok(permute(&of.read()?, &of.shape, order)),
             Node::Reshaped(of) => of.read(),
             Node::Plus(number, of) => each(of.read()?, |value: T| value.plus(*number)),
             Node::Times(number, of) => each(of.read()?, |value: T| value.times(*number)),
@@ -294,21 +297,42 @@ impl View {
         }
     }
 
-    fn read_joined<T: Number>(&self, axis: usize, parts: &[Arc<View>]) -> Result<Vec<T>, Dtype> {
-        let outer = sides(&self.shape, axis).0;
-        let read: Vec<Vec<T>> = parts
-            .iter()
-            .map(|part| part.read())
-            .collect::<Result<_, _>>()?;
-        let row = |row: usize| {
-            read.iter().flat_map(move |values| {
-                let len = values.len() / outer;
-                values[row * len..(row + 1) * len].iter().copied()
-            })
-        };
-        Ok((0..outer).flat_map(row).collect())
+    /// A matrix with its axes exchanged.
+    fn read_turned<T: Number>(&self) -> Result<Vec<T>, Dtype> {
+        match &self.node {
+            Node::Stored(stored) if stored.is_in_one_piece() => stored.read_turned(),
+            // Of a joined one each part, so that none lies here twice.
+            Node::Joined(0, parts) => {
+                let parts = parts.iter().map(|part| part.read_turned());
+                Ok(joined(self.shape[1], parts.collect::<Result<_, _>>()?))
+            }
+            _ => Ok(permute(&self.read()?, &self.shape, &[1, 0])),
+        }
     }
 }
+
+/// So many rows of all parts, side by side.
+fn joined<T: Number>(rows: usize, parts: Vec<Vec<T>>) -> Vec<T> {
+    let width: usize = parts.iter().map(|values| values.len() / rows.max(1)).sum();
+    let mut joined = vec![T::default(); rows * width];
+    let room = Parts::new(&mut joined);
+    pool::global().run_ranges(rows, ROWS, &|some| {
+        // SAFETY: each piece has rows of its own.
+        let to = unsafe { room.part(some.start * width..some.end * width) };
+        for (row, mut to) in some.zip(to.chunks_exact_mut(width.max(1))) {
+            for values in &parts {
+                let len = values.len() / rows;
+                let (own, rest) = to.split_at_mut(len);
+                own.copy_from_slice(&values[row * len..][..len]);
+                to = rest;
+            }
+        }
+    });
+    joined
+}
+
+/// Rows that a thread joins at a time.
+const ROWS: usize = 64;
 
 /// The number of elements of a shape, if memory could hold them at all.
 pub(crate) fn checked_count(shape: &[usize]) -> Result<usize, String> {
