@@ -165,7 +165,8 @@ fn half(kind: WeightsType) -> Option<FloatDType> {
 
 /// The module with the weights of its linear layers (matrices named `weight`) in another type, and on the CPU in the order in which `project`
 /// reads them from then on. What reads such a parameter in another way still gets the numbers, widened anew each time. None changes that training
-/// moves or whose device does not multiply by the type ([`multiplies`]); small ones stay as they are.
+/// moves or whose device does not multiply by the type ([`multiplies`]); small ones stay as they are. On the CPU a matrix with a number beyond the
+/// type's range (65,504 for half precision) stays f32.
 ///
 /// Without a type, each matrix on the CPU becomes as narrow as it can without any number changing: half precision or bfloat16, where
 /// that is what a file held.
@@ -281,10 +282,11 @@ impl Narrower {
     fn packed<const D: usize>(&self, value: &Tensor<D>, shape: [usize; 2]) -> Option<Kept> {
         let handle = ravel_kernels::tensor::on_cpu(value)?;
         let values = handle.as_slice::<f32>()?;
-        let to = self
-            .to
-            .or_else(|| Packed::lossless(pool::global(), values, shape))
-            .unwrap_or(WeightsType::F32);
+        let to = match self.to {
+            Some(to) => Some(to).filter(|&to| Packed::holds(pool::global(), values, to)),
+            None => Packed::lossless(pool::global(), values, shape),
+        };
+        let to = to.unwrap_or(WeightsType::F32);
         let packed = Packed::new(pool::global(), values, shape, to);
         Some(Kept::Packed(Arc::new(packed)))
     }
@@ -376,6 +378,25 @@ mod tests {
             // What the product sees beside the weights is rounded too, with eight and four bits.
             let found = narrow.project(x.clone());
             assert_close("product", &found, &narrow.forward(x.clone()), 3e-2);
+        }
+    }
+
+    #[test]
+    fn a_matrix_beyond_the_range_of_half_precision_stays_as_it_is() {
+        let x = formula::<3>([1, 2, 64], 3, 1.0, &device());
+        let mut plain = layer(true);
+        for (most, kept_as) in [(6.5e4, WeightsType::F16), (7e4, WeightsType::F32)] {
+            let weight = formula::<2>([64, 96], 1, 0.1, &device());
+            let weight = weight.slice_fill([3..4, 5..6], -most);
+            plain.weight = Param::from_tensor(weight.clone());
+            let narrow = narrowed(plain.clone(), Some(WeightsType::F16));
+            let kept = kept(&narrow.weight);
+            assert!(matches!(kept, Some(Kept::Packed(packed)) if packed.kind() == kept_as));
+            if kept_as == WeightsType::F32 {
+                assert_eq!(values(&narrow.weight.val()), values(&weight));
+                let found = values(&narrow.project(x.clone()));
+                assert_eq!(found, values(&plain.project(x.clone())));
+            }
         }
     }
 
