@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use half::{bf16, f16};
 
@@ -109,7 +110,8 @@ impl fmt::Debug for Packed {
 }
 
 impl Packed {
-    /// The matrix with its rows one after the other, rounded to the type.
+    /// The matrix with its rows one after the other, rounded to the type. What is beyond its range ([`Packed::holds`]) becomes infinite, or with
+    /// scales any number.
     ///
     /// # Panics
     /// If the numbers are not `k * n`.
@@ -168,6 +170,29 @@ impl Packed {
             });
         });
         Self { kind, k, n, lines }
+    }
+
+    /// Whether all numbers are within the type's range, so that it rounds them and nothing worse: below 65,520 for half precision. No
+    /// narrow type holds NaN or what is infinite, as only some of them have it.
+    pub fn holds(pool: &Pool, values: &[f32], kind: WeightsType) -> bool {
+        // The least size that does not fit.
+        let limit = match kind {
+            WeightsType::F32 => return true,
+            // Halfway from the largest number to what would be the next, where rounding goes up.
+            WeightsType::F16 => 65_520.0,
+            WeightsType::Bf16 | WeightsType::Q8 => f32::from_bits(0x7f7f_8000),
+            // Beyond it the squares of errors, of which the scale is chosen by the least sum, may be infinite.
+            WeightsType::Q4 => 1e19f32,
+        };
+        let fits = AtomicBool::new(true);
+        pool.run_ranges(values.len(), 1 << 16, &|range| {
+            // Bits of sizes are in the order of the sizes, and NaN is above them.
+            let sizes = values[range].iter().map(|x| x.abs().to_bits());
+            if sizes.fold(0, u32::max) >= limit.to_bits() {
+                fits.store(false, Relaxed);
+            }
+        });
+        fits.into_inner()
     }
 
     /// The narrowest type that holds all of the numbers as they are, if one narrower than f32 does; eight and four bits where the numbers come from a
@@ -534,6 +559,32 @@ mod tests {
             let blocks = matches!(kind, WeightsType::Q8 | WeightsType::Q4);
             assert!(!blocks || across != Some(kind), "{kind}");
         }
+    }
+
+    #[test]
+    fn what_a_type_holds_stays_near_and_what_it_does_not_is_told() {
+        let (mut random, pool, shape) = (Random::new(14), Pool::new(2), [70, 1000]);
+        let values = random.normals(70 * 1000);
+        let limits = [f32::INFINITY, 65_520.0, 3.396e38, 3.396e38, 1e19];
+        for (kind, limit) in WeightsType::ALL.into_iter().zip(limits) {
+            assert!(Packed::holds(&pool, &values, kind), "{kind}");
+            assert!(Packed::holds(&pool, &[], kind), "{kind}");
+            for (at, sign) in [(0, 1.0), (40_000, -1.0), (69_999, 1.0)] {
+                let mut values = values.clone();
+                values[at] = sign * f32::min(limit, f32::MAX).next_down();
+                assert!(Packed::holds(&pool, &values, kind), "{kind} {}", values[at]);
+                let found = Packed::new(&pool, &values, shape, kind).unpacked(&pool)[at];
+                let share = found / values[at];
+                assert!((share - 1.0).abs() < 0.1, "{kind}: {found} {}", values[at]);
+                for bad in [1.001 * limit, f32::INFINITY, f32::NAN] {
+                    values[at] = sign * bad;
+                    let holds = Packed::holds(&pool, &values, kind);
+                    assert_eq!(holds, kind == WeightsType::F32, "{kind} {bad}");
+                }
+            }
+        }
+        let just = [65_519.99, 65_520.0].map(f16::from_f32);
+        assert_eq!(just, [f16::MAX, f16::INFINITY]);
     }
 
     /// The numbers as the type rounds them, one by one.

@@ -216,7 +216,8 @@ impl Narrowable for Linear {}
 
 /// The module with the weights of its linear layers (matrices named `weight`) in another type, and on the CPU in the order in which `project`
 /// reads them from then on. What reads such a parameter in another way still gets the numbers, widened anew each time. None changes that training
-/// moves or whose device does not multiply by the type ([`multiplies`]); small ones stay as they are.
+/// moves or whose device does not multiply by the type ([`multiplies`]); small ones stay as they are. On the CPU a matrix with a number beyond the
+/// type's range (65,504 for half precision) stays f32.
 ///
 /// On the CPU a table that gives scores ([`Narrowable::tied`]) is kept so, too, once for both uses: what it embeds is rounded as well.
 ///
@@ -379,7 +380,11 @@ impl Narrower {
             true => Packed::lossless_table(pool, values, shape),
             false => Packed::lossless(pool, values, shape),
         };
-        let to = self.to.or_else(found).unwrap_or(WeightsType::F32);
+        let to = match self.to {
+            Some(to) => Some(to).filter(|&to| Packed::holds(pool, values, to)),
+            None => found(),
+        };
+        let to = to.unwrap_or(WeightsType::F32);
         Some(match is_table {
             true => Kept::Table(Arc::new(Packed::of_table(pool, values, shape, to))),
             false => Kept::Packed(Arc::new(Packed::new(pool, values, shape, to))),
@@ -587,6 +592,25 @@ mod tests {
         plain.table = init::normal(TABLE, 0.1, &device().autodiff());
         let narrow = narrowed(plain, Some(WeightsType::Q8));
         assert!(kept(&narrow.table).is_none());
+    }
+
+    #[test]
+    fn a_matrix_beyond_the_range_of_half_precision_stays_as_it_is() {
+        let x = formula::<3>([1, 2, 64], 3, 1.0, &device());
+        let mut plain = layer(true);
+        for (most, kept_as) in [(6.5e4, WeightsType::F16), (7e4, WeightsType::F32)] {
+            let weight = formula::<2>([64, 96], 1, 0.1, &device());
+            let weight = weight.slice_fill([3..4, 5..6], -most);
+            plain.weight = Param::from_tensor(weight.clone());
+            let narrow = narrowed(plain.clone(), Some(WeightsType::F16));
+            let kept = kept(&narrow.weight);
+            assert!(matches!(kept, Some(Kept::Packed(packed)) if packed.kind() == kept_as));
+            if kept_as == WeightsType::F32 {
+                assert_eq!(values(&narrow.weight.val()), values(&weight));
+                let found = values(&narrow.project(x.clone()));
+                assert_eq!(found, values(&plain.project(x.clone())));
+            }
+        }
     }
 
     /// As a device without packed weights keeps them; the CPU computes in halves, too.
