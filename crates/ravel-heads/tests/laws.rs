@@ -10,10 +10,11 @@ use ravel_core::{
     Backbone, Codes, Condition, Head, Layout, Pyramid, Result, Sampler, Scored, StepInput, Unit,
 };
 use ravel_heads::{
-    HeadConfig, NextScale, NextScaleConfig, NextToken, NextTokenConfig, PrefixConfig, StartKind,
+    HeadConfig, NextScale, NextScaleConfig, NextToken, NextTokenConfig, NextTokens,
+    NextTokensConfig, Opening, Predicts, PrefixConfig, StartKind, TokenRowConfig,
 };
-use ravel_nn::{NormKind, RotaryConfig};
-use ravel_testkit::{assert_close, device, formula, formula_ids, ids};
+use ravel_nn::{NormKind, RotaryConfig, WeightsType, narrowed, streamed};
+use ravel_testkit::{assert_close, device, formula, formula_ids, ids, values};
 
 const ROUNDING: f32 = 2e-5;
 const WIDTH: usize = 24;
@@ -347,6 +348,81 @@ fn the_tokenizers_vectors_stay_while_training() {
     assert!(head.codebook.val().grad(&grads).is_none());
     let projection = head.projection.as_ref().expect("a projection");
     assert!(projection.weight.val().grad(&grads).is_some());
+}
+
+/// Ids and width of a table that is worth keeping in fewer bits.
+const LARGE: [usize; 2] = [90, 64];
+
+#[test]
+fn a_table_is_kept_in_fewer_bits_only_where_it_gives_the_scores() {
+    let [size, width] = LARGE;
+    let layout = Layout::Sequence { len: 4 };
+    let ids = formula_ids([BATCH, 4], 3, size, &device());
+    let hidden: Tensor<3> = formula([BATCH, 4, width], 5, 1.0, &device());
+    for tie in [true, false] {
+        let config = NextTokenConfig {
+            codebook_size: size,
+            tie,
+            ..NextTokenConfig::default()
+        };
+        let plain = filled(config.init(width, 1, &layout, &device()));
+        let narrow = narrowed(plain.clone(), Some(WeightsType::Q8));
+        let (table, exact) = (narrow.codebook.val(), plain.codebook.val());
+        assert_eq!(values(&table) != values(&exact), tie);
+        let embedded = narrow.embedded(ids.clone());
+        let expected = burn::tensor::module::embedding(table, ids.clone());
+        assert_eq!(values(&embedded), values(&expected));
+        // One matrix gives the scores either way, and its bytes are what is read.
+        let kind = WeightsType::Q8;
+        assert_eq!(
+            streamed(&plain, kind),
+            [kind.bytes(width, size), width * size]
+        );
+        let exact = plain.scores(hidden.clone());
+        let largest = values(&exact).iter().fold(0f32, |a, b| a.max(b.abs()));
+        assert_close(
+            "scores",
+            &narrow.scores(hidden.clone()),
+            &exact,
+            0.01 * largest,
+        );
+    }
+}
+
+#[test]
+fn a_row_of_tokens_that_gives_its_scores_is_kept_in_fewer_bits() {
+    let [size, width] = LARGE;
+    let layout = Layout::Sequence { len: 4 };
+    let config = |tie| NextTokensConfig {
+        codebook_size: size,
+        depth: 2,
+        predicts: Predicts::First,
+        opening: Opening::Prefix {},
+        tokens: Some(TokenRowConfig {
+            vocabulary_size: size,
+            semantic_begin: 10,
+            semantic_len: 10,
+            tie,
+        }),
+        ..NextTokensConfig::default()
+    };
+    for tie in [true, false] {
+        let plain = filled(config(tie).init(width, 1, &layout, &device()));
+        let narrow = narrowed(plain.clone(), Some(WeightsType::Q8));
+        let table = |head: &NextTokens| values(&head.tokens.as_ref().unwrap().val());
+        assert_eq!(table(&narrow) != table(&plain), tie);
+        for (narrow, plain) in narrow.codebooks.iter().zip(&plain.codebooks) {
+            assert_eq!(values(&narrow.val()), values(&plain.val()));
+        }
+        let ids = formula_ids([BATCH, 3, 4], 3, size, &device());
+        let most = 5e-3;
+        let (found, exact) = (narrow.embedded(ids.clone(), 0), plain.embedded(ids, 0));
+        assert_close("embedded", &found, &exact, most);
+        let hidden: Tensor<3> = formula([BATCH, 4, width], 5, 1.0, &device());
+        let (found, exact) = (narrow.logits(hidden.clone()), plain.logits(hidden));
+        let largest = values(&exact).iter().fold(0f32, |a, b| a.max(b.abs()));
+        assert_close("scores", &found, &exact, 0.01 * largest);
+    }
 }
 
 #[test]
