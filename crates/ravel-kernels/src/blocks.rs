@@ -92,9 +92,9 @@ impl Activations {
     }
 }
 
-/// Writes the levels of a block of activations; its scale (unlike that of weights, of 32 bits) and the levels' sum. The scale of a block
-/// with NaN is NaN, that of one with an infinite number is infinite; as a level of either is zero or beside the point, all
-/// products with the block are NaN.
+/// Writes the levels of a block of activations; its scale (unlike that of weights, of 32 bits) and the levels' sum. The
+/// scale of a block with NaN is NaN, and one with infinity has levels of zero beside an infinite scale: all products with either are
+/// NaN.
 #[inline(always)]
 fn quantized(x: &[f32; BLOCK], levels: &mut [i8]) -> (f32, i32) {
     // The bits of sizes are in the order of the sizes, and NaN, which a greatest float would pass over, is the greatest of all. The

@@ -83,6 +83,7 @@ impl Machine {
             bytes: work.bytes,
             flops: work.flops,
             memory_gigabytes_per_second: self.memory_rate() / 1e9,
+            gigabytes_per_second: work.bytes / measured / 1e9,
             gigaflops: self.products / 1e9,
             share_of_product_rate: work.flops / measured / self.products,
             idealised_seconds: idealised,
@@ -109,6 +110,8 @@ pub struct Limit {
     flops: f64,
     /// What the machine reads per second of as many bytes, over and over.
     memory_gigabytes_per_second: f64,
+    /// What the work read per second, were each byte read once a step.
+    gigabytes_per_second: f64,
     /// Products and sums of f32 per second that the machine computes.
     gigaflops: f64,
     /// The work's products and sums per second over that. Narrower numbers and Winograd's way can come above 1.
@@ -133,8 +136,9 @@ impl Limit {
             self.flops / 1e9
         ));
         say(&format!(
-            "measured          {:9.2} times that, {:.0} % of the product rate",
+            "measured          {:9.2} times that: {:.1} GB/s read, {:.0} % of the product rate",
             self.measured_over_idealised,
+            self.gigabytes_per_second,
             100.0 * self.share_of_product_rate
         ));
     }
@@ -162,6 +166,7 @@ mod tests {
         let limit = machine.limit(work(4e9, 1e10), 2.0, 4.0);
         assert_eq!(limit.measured_over_idealised, 2.0);
         assert_eq!(limit.share_of_product_rate, 0.25);
+        assert_eq!(limit.gigabytes_per_second, 1.0);
     }
 
     #[test]

@@ -186,12 +186,16 @@ fn report(
 ) {
     let threads = rayon::current_num_threads();
     let peak = system::peak_mib();
+    let kept = sequence::kept(options.weights).name();
+    let pace = codes as f64 / (seconds.prefill + seconds.decode);
     if options.bench.json {
         let row = json!({
             "preset": definition.name,
             "width": width,
             "height": height,
             "codes": codes,
+            "codes-per-second": pace,
+            "weights-type": kept,
             "seed": options.bench.seed,
             "threads": threads,
             "seconds": seconds,
@@ -202,7 +206,7 @@ fn report(
     }
     let name = &definition.name;
     say(&format!(
-        "{name}: {width} x {height}, {codes} codes, guidance on, random weights, {threads} threads"
+        "{name}: weights {kept}, {width} x {height}, {codes} codes, guidance on, random weights, {threads} threads"
     ));
     for (part, seconds) in [
         ("load", seconds.load),
@@ -214,6 +218,7 @@ fn report(
     ] {
         say(&format!("{part:17} {seconds:9.3} s"));
     }
+    say(&format!("codes             {pace:9.1} a second"));
     limit.print("a picture");
     match peak {
         Some(peak) => say(&format!("{:17} {peak:9.0} MiB", "peak memory")),
