@@ -5,7 +5,7 @@ RAVEL := target/release/ravel
 # Video files in `make demo` and `make test`, through FFmpeg's libraries.
 VIDEO := --features ravel-cli/video
 
-.PHONY: demo test test-gpu test-arm test-sanitized data data-speech data-text data-video bench bench-peers bench-peers-decode bench-peers-tokenizer bench-peers-pictures instructions setup setup-gpu setup-video setup-data setup-data-speech setup-data-text
+.PHONY: demo test test-gpu test-arm test-sanitized data data-speech data-text data-video bench bench-peers bench-peers-decode bench-peers-tokenizer bench-peers-pictures bench-load instructions setup setup-gpu setup-video setup-data setup-data-speech setup-data-text
 
 ## Builds Ravel and makes pictures, a clip that goes on, speech and a text with the embedded defaults, in ./demo.
 demo: setup-video
@@ -89,6 +89,11 @@ bench-peers-decode: setup
 	CMAKE_ARGS="-DGGML_NATIVE=ON" $(PEERS)/bin/pip install --quiet llama-cpp-python
 	$(CARGO) build --release --manifest-path benches/peers/candle/Cargo.toml --target-dir target/peers/candle
 	$(PEERS)/bin/python benches/peers/compare_decode.py $(ARGS)
+
+## Seconds from nothing to the first token of a checkpoint of 440 MB.
+bench-load: setup
+	$(CARGO) build --release --package ravel-cli
+	python3 benches/load.py $(ARGS)
 
 ## Instructions of each kernel beside those of the last time, counted by callgrind.
 instructions: setup
