@@ -51,8 +51,8 @@ impl Memory {
     }
 }
 
-/// Asks the C library to keep a little of the memory that is freed from the beginning, as it does by itself once it has seen 32 MiB freed at once: loading
-/// takes and frees a matrix after the other. Where the library knows no such wish, nothing happens.
+/// Asks the C library to keep a little of the memory that is freed: loading takes and frees a matrix after the other, and pages from the system have to be
+/// filled with zeros first, and so it is with what layers hand on. What is larger than 32 MiB goes back at once. Where the library knows no such wish, nothing happens.
 pub fn keep_some_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
