@@ -98,7 +98,7 @@ bench-load: setup
 ## Instructions of each kernel beside those of the last time, counted by callgrind.
 instructions: setup
 	@command -v valgrind >/dev/null || { sudo=$$(command -v sudo || true); $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends valgrind libc6-dbg; }
-	$(CARGO) xtask instructions
+	$(CARGO) xtask instructions $(ARGS)
 
 setup:
 	@command -v $(CARGO) >/dev/null || { echo "Rust is needed: https://rustup.rs"; exit 2; }

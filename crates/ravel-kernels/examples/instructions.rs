@@ -3,13 +3,14 @@
 use std::hint::black_box;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use ravel_kernels::attend::{HeadNorm, Inputs, Shape, Turn, attend, rms};
+use ravel_kernels::attend::{HeadNorm, Inputs, Shape, Turn, attend};
 use ravel_kernels::conv::{Conv, Grid, Precision};
 use ravel_kernels::isa::Isa;
 use ravel_kernels::norm::{Entry, GroupNorm, Sums};
 use ravel_kernels::pool::Pool;
 use ravel_kernels::product::{After, Matrix, gated, product};
 use ravel_kernels::random::Random;
+use ravel_kernels::row_norm::{RowNorm, row_norm};
 use ravel_kernels::{Curve, Packed, WeightsType, shifts};
 
 /// Does it twice: the first time makes the room that a thread keeps, whose cost depends on what the allocator has.
@@ -133,10 +134,16 @@ fn group_norm() {
     black_box(out);
 }
 
-fn rms_norm() {
-    let x = Random::new(1).normals(8 * 768);
+fn norm(centred: bool) {
+    let (pool, x) = (Pool::new(1), Random::new(1).normals(8 * 768));
+    let norm = RowNorm {
+        centred,
+        eps: 1e-5,
+        gain: Some(&x[..768]),
+        ..RowNorm::default()
+    };
     let mut out = vec![0.0; 8 * 768];
-    counted(&mut || rms(&x, Some(&x[..768]), 768, 1e-5, &mut out));
+    counted(&mut || row_norm(&pool, Isa::best(), &x, 768, &norm, &mut out));
     black_box(out);
 }
 
@@ -174,7 +181,8 @@ fn main() {
         "conv-1" => convolution(1),
         "conv-3" => convolution(3),
         "group-norm" => group_norm(),
-        "rms-norm" => rms_norm(),
+        "rms-norm" => norm(false),
+        "layer-norm" => norm(true),
         "moved" => moved(),
         "costs" => costs(),
         _ => {
