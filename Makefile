@@ -29,7 +29,7 @@ test: setup-video
 
 ## What runs on a GPU, on the machine's own or on Mesa's Vulkan in software: `doctor`, kernels, pictures, text, training.
 test-gpu: setup-gpu
-	$(CARGO) test --release --package ravel-cli --package ravel-nn --package ravel-kernels --features ravel-cli/gpu --lib --test ravel gpu::
+	$(CARGO) test --release --package ravel-cli --package ravel-kernels --features ravel-cli/gpu --lib --test ravel gpu::
 
 ## The kernels' tests for AArch64 (NEON), under emulation. RUSTC may name a compiler that has the target where rustup can fetch none.
 ARM := CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU

@@ -43,8 +43,8 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
-    interrupt::listen();
     ravel_kernels::machine::keep_some_memory();
+    interrupt::listen();
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),

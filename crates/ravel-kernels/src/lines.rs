@@ -3,11 +3,14 @@
 //! A step reads all weights once. In pages of 4 KiB the processor looks up a hundred thousand of them for each token, behind a hypervisor each one twice;
 //! in pages of 2 MiB a few hundred. Matrices are smaller than that, so they share stretches of memory, one behind the other.
 
+use std::alloc::{Layout, handle_alloc_error};
 use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use memmap2::MmapMut;
+
+use crate::conv::{HUGE_PAGE, ask_for_huge_pages};
 
 /// Bytes of a line.
 pub(crate) const LINE: usize = 64;
@@ -17,14 +20,10 @@ pub(crate) const LINE: usize = 64;
 #[repr(C, align(64))]
 pub(crate) struct Line(pub(crate) [u8; LINE]);
 
-/// What one entry of the system's tables can hold if it is asked to.
-const HUGE_PAGE: usize = 2 << 20;
-
 /// Lines of a stretch that several share. What nobody has written takes no memory yet.
 const SHARED: usize = (64 << 20) / LINE;
 
-/// Lines that are not given back before all that share a stretch with them are.
-#[derive(Clone)]
+/// Lines of a stretch. They are given back with all that share it, or at once if they were the last that were taken.
 pub(crate) struct Lines {
     stretch: Arc<Stretch>,
     start: NonNull<Line>,
@@ -49,23 +48,26 @@ unsafe impl Send for Lines {}
 unsafe impl Sync for Lines {}
 
 impl Stretch {
-    /// # Panics
-    /// If the system has no such memory.
-    fn new(count: usize) -> Self {
-        let bytes = (count * LINE).next_multiple_of(HUGE_PAGE);
-        let mut map = MmapMut::map_anon(bytes + HUGE_PAGE).expect("memory for weights");
+    /// So many lines at least, or more if the system has them.
+    fn new(count: usize, more: usize) -> Self {
+        let map = |count: usize| MmapMut::map_anon(Self::bytes(count) + HUGE_PAGE).ok();
+        let Some(mut map) = map(count.max(more)).or_else(|| map(count)) else {
+            // As any memory that is not to be had.
+            handle_alloc_error(Layout::array::<Line>(count).unwrap_or(Layout::new::<Line>()));
+        };
         let before = map.as_ptr().align_offset(HUGE_PAGE);
-        #[cfg(target_os = "linux")]
-        {
-            // A refusal only means that pages stay small.
-            let _ = map.advise_range(memmap2::Advice::HugePage, before, bytes);
-        }
+        let bytes = map.len() - HUGE_PAGE;
         let start = NonNull::from(&mut map[before..]).cast();
+        ask_for_huge_pages(start, bytes);
         Self {
             _map: map,
-            start,
+            start: start.cast(),
             count: bytes / LINE,
         }
+    }
+
+    fn bytes(count: usize) -> usize {
+        (count * LINE).next_multiple_of(HUGE_PAGE)
     }
 }
 
@@ -83,7 +85,7 @@ impl Lines {
 
     fn zeros(count: usize) -> Self {
         if count > SHARED / 2 {
-            return Self::at(Arc::new(Stretch::new(count)), 0, count);
+            return Self::at(Arc::new(Stretch::new(count, 0)), 0, count);
         }
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
         let left = open
@@ -91,7 +93,7 @@ impl Lines {
             .upgrade()
             .filter(|stretch| open.1 + count <= stretch.count);
         let stretch = left.unwrap_or_else(|| {
-            let stretch = Arc::new(Stretch::new(SHARED));
+            let stretch = Arc::new(Stretch::new(count, SHARED));
             *open = (Arc::downgrade(&stretch), 0);
             stretch
         });
@@ -108,6 +110,21 @@ impl Lines {
             stretch,
             start,
             count,
+        }
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_open = std::ptr::eq(open.0.as_ptr(), Arc::as_ptr(&self.stretch));
+        // SAFETY: the stretch holds all of its lines.
+        let taken = unsafe { self.stretch.start.add(open.1.min(self.stretch.count)) };
+        // SAFETY: these are lines of the stretch, too.
+        if is_open && taken == unsafe { self.start.add(self.count) } {
+            // SAFETY: they were this value's alone, and nobody has them before the lock is free.
+            unsafe { self.start.write_bytes(0, self.count) };
+            open.1 -= self.count;
         }
     }
 }
@@ -154,15 +171,26 @@ mod tests {
             .zip(sizes)
             .map(|(byte, count)| filled(count, byte))
             .collect();
-        let shared = many[1].clone();
         for ((byte, count), lines) in (1..).zip(sizes).zip(&many) {
             assert!(is(lines, count, byte), "{count} lines");
             assert!(lines.as_ptr().addr().is_multiple_of(LINE));
         }
         drop(many);
-        assert!(is(&shared, 1, 2));
         // What is taken after others were given back is zeros, too.
         assert!(is(&filled(7, 9), 7, 9));
+    }
+
+    #[test]
+    fn what_was_taken_last_is_taken_again() {
+        let first = filled(1000, 1);
+        // Other tests may take some in between, on other threads.
+        let again = (0..100).any(|_| {
+            let start = filled(300, 2).as_ptr();
+            let next = filled(200, 3);
+            assert!(is(&next, 200, 3));
+            next.as_ptr() == start
+        });
+        assert!(again && is(&first, 1000, 1));
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub fn keep_some_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         const LARGE: libc::c_int = 32 << 20;
-        // SAFETY: settings of the allocator, which any thread may change at any time.
+        // SAFETY: settings of the allocator, which takes its lock to change them.
         unsafe {
             libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
             libc::mallopt(libc::M_TRIM_THRESHOLD, 2 * LARGE);
@@ -71,7 +71,7 @@ pub fn keep_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         const MOST: libc::c_int = 1 << 30;
-        // SAFETY: settings of the allocator, which any thread may change at any time.
+        // SAFETY: settings of the allocator, which takes its lock to change them.
         unsafe {
             libc::mallopt(libc::M_MMAP_THRESHOLD, MOST);
             libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);

@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use half::{bf16, f16};
@@ -100,7 +101,7 @@ pub struct Packed {
     kind: WeightsType,
     k: usize,
     n: usize,
-    lines: Lines,
+    lines: Arc<Lines>,
 }
 
 impl fmt::Debug for Packed {
@@ -169,6 +170,7 @@ impl Packed {
                 });
             });
         });
+        let lines = Arc::new(lines);
         Self { kind, k, n, lines }
     }
 

@@ -10,6 +10,7 @@ pub mod wave;
 mod attention;
 mod denoiser;
 mod feed_forward;
+mod kept;
 mod modulation;
 mod norm;
 mod project;
@@ -20,11 +21,10 @@ mod sight;
 pub use attention::{Attention, AttentionConfig, CrossAttention, Part, QueryKeyNorm};
 pub use denoiser::{Denoiser, DenoiserConfig};
 pub use feed_forward::{Activation, FeedForward, FeedForwardConfig};
+pub use kept::{Narrowable, multiplies, narrowed, streamed};
 pub use modulation::{Branch, FinalModulation, Modulation, activated};
 pub use norm::{Norm, NormConfig, NormKind, rms_normalised, unit_length};
-pub use project::{
-    Narrowable, Project, embed_by_table, multiplies, narrowed, project_by_table, streamed,
-};
+pub use project::{Project, embed_by_table, project_by_table};
 pub use ravel_kernels::WeightsType;
 pub use relative::RelativeConfig;
 pub use rotary::{

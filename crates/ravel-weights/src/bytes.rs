@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::ops::{Deref, Range};
 
-use memmap2::{Mmap, UncheckedAdvice};
+use memmap2::Mmap;
 
 /// Spans below this stay where they are once read: giving them back would cost more than they take.
 pub(crate) const WORTH_RELEASING: usize = 1 << 20;
@@ -34,11 +34,15 @@ impl Bytes {
         if span.len() < WORTH_RELEASING {
             return;
         }
-        // SAFETY: the pages belong to a map of a file that is never written through, so dropping them loses nothing.
-        // A refusal only means that the pages stay.
-        let _ = unsafe {
-            map.unchecked_advise_range(UncheckedAdvice::DontNeed, span.start, span.len())
-        };
+        #[cfg(unix)]
+        {
+            let advice = memmap2::UncheckedAdvice::DontNeed;
+            // SAFETY: the pages belong to a map of a file that is never written through, so dropping them loses nothing.
+            // A refusal only means that the pages stay.
+            let _ = unsafe { map.unchecked_advise_range(advice, span.start, span.len()) };
+        }
+        #[cfg(not(unix))]
+        let _ = map;
     }
 }
 

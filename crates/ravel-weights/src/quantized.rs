@@ -91,7 +91,7 @@ impl Blocks {
         })
     }
 
-    /// The matrix; what goes beyond f32 becomes its greatest number.
+    /// The matrix; what goes beyond f32 becomes its greatest number, and what has no finite scale NaN.
     pub(crate) fn read(&self, shape: &[usize]) -> Result<Vec<f32>, Dtype> {
         let (rows, columns) = (shape[0], shape[1]);
         let scales: Vec<f32> = self.scales.read()?;
@@ -118,7 +118,11 @@ impl Blocks {
                 (Bits::Q4, 0) => nibble(levels[row / 2 * packed + column], along),
                 (Bits::Q4, _) => nibble(levels[row * packed + column / 2], along),
             };
-            (level as f32 * scales[scale]).clamp(f32::MIN, f32::MAX)
+            let scale = scales[scale];
+            match scale.is_finite() {
+                true => (level as f32 * scale).clamp(f32::MIN, f32::MAX),
+                false => f32::NAN,
+            }
         };
         Ok((0..rows * columns).map(number).collect())
     }

@@ -166,7 +166,7 @@ impl Stored {
 
     /// Whether all numbers are real ones that f32 can hold: none NaN, none infinite. Reads the file and keeps nothing of it.
     pub(crate) fn is_finite(&self) -> bool {
-        if self.strides.is_some() {
+        if self.strides.is_some() || f32::reader(self.dtype).is_err() {
             return false;
         }
         let finite = AtomicBool::new(true);
@@ -345,6 +345,9 @@ mod tests {
         // Finite, but not as f32.
         let large = stored(Dtype::F64, 1e300f64.to_le_bytes().into(), &[1]);
         assert!(!large.is_finite());
-        assert!(!stored(Dtype::I64, vec![0; 8], &[1]).is_finite());
+        for other in [Dtype::I64, Dtype::F4, Dtype::F6_E2M3] {
+            assert!(!stored(other, vec![0; 8], &[1]).is_finite());
+            assert!(!stored(other, Vec::new(), &[0]).is_finite());
+        }
     }
 }

@@ -301,7 +301,7 @@ impl View {
     fn read_turned<T: Number>(&self) -> Result<Vec<T>, Dtype> {
         match &self.node {
             Node::Stored(stored) if stored.is_in_one_piece() => stored.read_turned(),
-            // Of a joined one each part, so that none lies here twice.
+            // Of a joined one each part, so that the whole is not read and turned besides.
             Node::Joined(0, parts) => {
                 let parts = parts.iter().map(|part| part.read_turned());
                 Ok(joined(self.shape[1], parts.collect::<Result<_, _>>()?))

@@ -269,6 +269,7 @@ fn numbers_of_the_wrong_kind_are_refused_by_name() {
         &one_tensor("gamma", "F8_E4M3", "[2]", &[0; 2]),
         "`gamma` holds F8_E4M3",
     );
+    refused(&one_tensor("gamma", "F4", "[2]", &[0]), "`gamma` holds F4");
     refused(
         &one_tensor("gamma", "F16", "[2]", &[0, 0x7C, 0, 0]),
         "`gamma` holds NaN or infinity",

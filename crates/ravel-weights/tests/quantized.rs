@@ -160,6 +160,42 @@ fn metadata_that_lies_is_refused() {
     }
 }
 
+#[test]
+fn a_scale_that_is_not_finite_shows_in_its_block_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+    let names = ["backbone.a.weight", "backbone.g", "head.c"];
+    write(&from, names, [64, 96]);
+    quantize(&Checkpoint::open(&from).unwrap(), &to, WeightsType::Q8).unwrap();
+    let bytes = std::fs::read(&to).unwrap();
+    let good = Checkpoint::open(&to).unwrap().real(names[0]).unwrap();
+    let good = good.as_slice::<f32>().unwrap();
+    let length = u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
+    let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let scales = header.as_object().unwrap().values();
+    let mut scales = scales.filter(|entry| entry["dtype"] == "BF16");
+    let start = scales.next().unwrap()["data_offsets"][0].as_u64().unwrap();
+    for bad in [0x7f80u16, 0xff80, 0x7fc0] {
+        let mut changed = bytes.clone();
+        changed[8 + length + start as usize..][..2].copy_from_slice(&bad.to_le_bytes());
+        let found = Checkpoint::from_bytes(changed.into(), "bad").unwrap();
+        let found = found.real(names[0]).unwrap();
+        for (at, (found, good)) in found
+            .as_slice::<f32>()
+            .unwrap()
+            .iter()
+            .zip(good)
+            .enumerate()
+        {
+            let in_block = at % 96 == 0 && at / 96 < 32;
+            assert!(
+                found.is_nan() == in_block && (in_block || found == good),
+                "{at}"
+            );
+        }
+    }
+}
+
 /// Where a piece of the quantization's own entry is, which stands in the header's metadata.
 fn metadata_place(bytes: &[u8], what: &str) -> usize {
     let find = |from: usize, what: &str| {

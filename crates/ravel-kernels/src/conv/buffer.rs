@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 /// What a line of a cache holds.
 const LINE: usize = 64;
 /// What one entry of the system's tables can hold if it is asked to.
-const HUGE_PAGE: usize = 2 << 20;
+pub(crate) const HUGE_PAGE: usize = 2 << 20;
 
 /// Numbers of which the first stands at a multiple of 64 bytes; of 2 MiB, and in huge pages, where there are as many.
 pub struct Aligned<T> {
@@ -76,8 +76,9 @@ impl<T: Bits> Aligned<T> {
     }
 }
 
+/// Asks for huge pages behind memory that nothing has touched yet, of so many bytes.
 #[cfg(target_os = "linux")]
-fn ask_for_huge_pages(start: NonNull<u8>, size: usize) {
+pub(crate) fn ask_for_huge_pages(start: NonNull<u8>, size: usize) {
     if size >= HUGE_PAGE {
         // SAFETY: it is advice on memory that was just given; whether it is taken changes no number in it.
         unsafe { libc::madvise(start.as_ptr().cast(), size, libc::MADV_HUGEPAGE) };
@@ -85,7 +86,7 @@ fn ask_for_huge_pages(start: NonNull<u8>, size: usize) {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn ask_for_huge_pages(_start: NonNull<u8>, _size: usize) {}
+pub(crate) fn ask_for_huge_pages(_start: NonNull<u8>, _size: usize) {}
 
 impl<T> Drop for Aligned<T> {
     fn drop(&mut self) {
