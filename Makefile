@@ -18,7 +18,7 @@ demo: setup-video
 	$(RAVEL) text "It is a truth universally acknowledged" --max-tokens 60 > demo/truth.txt
 	@echo "pictures, a clip, speech and a text are in ./demo"
 
-## Everything that CI checks: format, lints, documentation, arrows, tests.
+## What needs no GPU: format, lints, documentation, arrows, tests. CI also counts instructions and runs `test-gpu`.
 test: setup-video
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets $(VIDEO) -- -D warnings

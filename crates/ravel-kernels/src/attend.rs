@@ -351,21 +351,27 @@ pub(crate) fn placed(inputs: &Inputs, position: usize, head: &[f32], gain: &[f32
 /// The sum of squares in sixteen lanes.
 #[inline(always)]
 pub(crate) fn squares(numbers: &[f32]) -> f32 {
+    summed(numbers, |x| x * x)
+}
+
+/// The sum of what becomes of numbers, in sixteen lanes.
+#[inline(always)]
+pub(crate) fn summed(numbers: &[f32], of: impl Fn(f32) -> f32) -> f32 {
     let mut lanes = [0f32; 16];
     let mut chunks = numbers.chunks_exact(16);
     for chunk in &mut chunks {
         for (lane, x) in lanes.iter_mut().zip(chunk) {
-            *lane += x * x;
+            *lane += of(*x);
         }
     }
     for (lane, x) in lanes.iter_mut().zip(chunks.remainder()) {
-        *lane += x * x;
+        *lane += of(*x);
     }
     folded(lanes)
 }
 
 #[inline(always)]
-pub(crate) fn folded(mut lanes: [f32; 16]) -> f32 {
+fn folded(mut lanes: [f32; 16]) -> f32 {
     for apart in [8, 4, 2, 1] {
         for lane in 0..apart {
             lanes[lane] += lanes[lane + apart];

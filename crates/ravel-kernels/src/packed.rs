@@ -284,13 +284,25 @@ impl Packed {
             WeightsType::Q8 | WeightsType::Q4 => {
                 let block = row / BLOCK * self.kind.block_bytes();
                 let scale = bf16::from_bits(two(block + self.kind.levels_bytes() + 2 * column));
-                let level = if self.kind == WeightsType::Q8 {
-                    f32::from(bytes[block + place_8(row % BLOCK, column)]) - 128.0
+                let level = f32::from(self.level(&bytes[block..], row % BLOCK, column));
+                let zero = if self.kind == WeightsType::Q8 {
+                    128.0
                 } else {
-                    let (at, high) = place_4(row % BLOCK, column);
-                    f32::from(bytes[block + at] >> (4 * u8::from(high)) & 15) - 8.0
+                    8.0
                 };
-                level * scale.to_f32()
+                (level - zero) * scale.to_f32()
+            }
+        }
+    }
+
+    /// The level at a row and a column of a block, as it is stored.
+    #[inline(always)]
+    fn level(&self, block: &[u8], row: usize, column: usize) -> u8 {
+        match self.kind {
+            WeightsType::Q8 => block[place_8(row, column)],
+            _ => {
+                let (byte, high) = place_4(row, column);
+                block[byte] >> (4 * u8::from(high)) & 15
             }
         }
     }
@@ -323,13 +335,7 @@ impl Packed {
                 scales[number / 2] |= u32::from(scale) << (16 * (number % 2));
                 for (word, first) in words.iter_mut().zip((0..BLOCK).step_by(per_word)) {
                     for place in 0..per_word {
-                        let level = match self.kind {
-                            WeightsType::Q8 => block[place_8(first + place, at)],
-                            _ => {
-                                let (byte, high) = place_4(first + place, at);
-                                block[byte] >> (4 * u8::from(high)) & 15
-                            }
-                        };
+                        let level = self.level(block, first + place, at);
                         *word |= u32::from(level) << (bits * place);
                     }
                 }

@@ -6,7 +6,7 @@
 //! cache. Sums are taken in sixteen lanes that are then folded, whatever the set of instructions, and no product is fused with a
 //! sum: every set gives the same bits.
 
-use crate::attend::{folded, squares};
+use crate::attend::{squares, summed};
 use crate::conv::work::{Work, on};
 use crate::isa::{Isa, Lanes};
 use crate::pool::{Parts, Pool};
@@ -86,7 +86,7 @@ impl Work for Rows<'_> {
         let rows = self.x.chunks_exact(width);
         for (at, (x, out)) in rows.zip(self.out.chunks_exact_mut(width)).enumerate() {
             if norm.centred {
-                let mean = sum(x) / width as f32;
+                let mean = summed(x, |x| x) / width as f32;
                 out.iter_mut().zip(x).for_each(|(out, x)| *out = x - mean);
             } else {
                 out.copy_from_slice(x);
@@ -114,22 +114,6 @@ impl Work for Rows<'_> {
             }
         }
     }
-}
-
-/// The sum of numbers in sixteen lanes.
-#[inline(always)]
-fn sum(numbers: &[f32]) -> f32 {
-    let mut lanes = [0f32; 16];
-    let mut chunks = numbers.chunks_exact(16);
-    for chunk in &mut chunks {
-        for (lane, x) in lanes.iter_mut().zip(chunk) {
-            *lane += x;
-        }
-    }
-    for (lane, x) in lanes.iter_mut().zip(chunks.remainder()) {
-        *lane += x;
-    }
-    folded(lanes)
 }
 
 #[cfg(test)]
